@@ -27,7 +27,7 @@ DIY = $(PY) -m pipeline
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers demo test check format lint test-slow test-servers test-all test-ceph test-cluster test-browser test-interop torture bench bench-peers bench-fetch bench-cloud bench-cluster bench-report \
+.PHONY: help venv servers demo test check format lint test-slow test-servers test-all test-ceph test-cluster test-browser test-interop torture bench bench-peers bench-fetch bench-cloud bench-cluster bench-report bench-scale \
 	index plan build rebuild stats clean
 
 help: ## Print this list
@@ -150,6 +150,9 @@ bench: $(READY) ## Measure speed and memory on a generated collection of COCO's 
 
 bench-peers: $(READY) ## Measure the same job in other tools, and what they lose (in .peers: 3 GB, minutes to install)
 	@$(PY) -m tests.bench.bench_peers $(ARGS)
+
+bench-scale: $(READY) ## Measure what a file costs among ten times as many as COCO has (10 GB of memory, a quarter of an hour)
+	@$(PY) -m tests.bench.bench_scale $(ARGS)
 
 bench-fetch: $(READY) ## Measure archives in place and downloads against unzip, curl, aria2c, wget2 (needs nginx)
 	@$(PY) -m tests.bench.bench_fetch $(ARGS)

