@@ -28,7 +28,7 @@ from pipeline.storage.location import Fetched, Location, Results
 
 #: From so many files, of so many bytes each on the average, a second thread pays (tmpfs, 2026-11-29, two cores: 5,000
 #: of 150 KB in 0.32 instead of 0.56 s, 8,000 of 64 KB 0.28 instead of 0.32, 10,000 of 32 KB 0.29 and 0.28).
-_MANY, _LARGE = 16, 64 << 10
+_MANY, LARGE = 16, 64 << 10
 
 #: Files that are counted together: each waits for a lock otherwise.
 _COUNTED = 32
@@ -193,7 +193,7 @@ class _Copies:
 
     def pays_threads(self, files: Sequence[tuple[int, str]]) -> bool:
         """Whether a second thread makes copies sooner: of small files most of the time is one folder's lock."""
-        return len(files) >= _MANY and sum(self.sizes[i] or 0 for i, _ in files) >= _LARGE * len(files)
+        return len(files) >= _MANY and sum(self.sizes[i] or 0 for i, _ in files) >= LARGE * len(files)
 
     def put_by_two(self, files: _Files, fds: tuple[int, int], results: Results) -> None:
         """As `put`, together with a second thread; that ends its file first where this one is to end."""

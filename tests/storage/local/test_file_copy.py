@@ -164,7 +164,7 @@ def test_what_was_just_written_is_not_shared(sharing_disk: Path) -> None:
 @pytest.fixture
 def many(tmp_path: Path) -> list[Path]:
     """So many files, and so large, that a second thread pays."""
-    return [write_file(tmp_path / f"from/{i}.jpg", bytes([i]) * (copy._LARGE + i)) for i in range(64)]
+    return [write_file(tmp_path / f"from/{i}.jpg", bytes([i]) * (copy.LARGE + i)) for i in range(64)]
 
 
 def makers(monkeypatch: pytest.MonkeyPatch, files: int) -> set[int]:
@@ -205,7 +205,7 @@ def test_two_threads_where_a_processor_is_idle(
 @pytest.mark.parametrize("idle", [0, 1])
 def test_one_thread_for_few_and_small_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, idle: int) -> None:
     threads = makers(monkeypatch, 1)
-    few = [write_file(tmp_path / f"from/{i}.jpg", bytes(copy._LARGE)) for i in range(copy._MANY - 1)]
+    few = [write_file(tmp_path / f"from/{i}.jpg", bytes(copy.LARGE)) for i in range(copy._MANY - 1)]
     small = [write_file(tmp_path / f"from/{i}.png", b"small") for i in range(100)]
     with sparing(idle):
         for some in (few, small):
