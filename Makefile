@@ -147,6 +147,7 @@ bench: $(READY) ## Measure speed and memory on a generated collection of COCO's 
 	@$(PY) -m tests.bench.bench_formats
 	@$(PY) -m tests.bench.bench_duplicates
 	@$(PY) -m tests.bench.bench_shape
+	@$(PY) -m tests.bench.bench_copy
 
 bench-peers: $(READY) ## Measure the same job in other tools, and what they lose (in .peers: 3 GB, minutes to install)
 	@$(PY) -m tests.bench.bench_peers $(ARGS)

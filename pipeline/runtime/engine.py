@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.runtime.interrupt import check_stop
+from pipeline.runtime.spare import Alone
 
 if TYPE_CHECKING:
     from pipeline.runtime.helpers import Helpers
@@ -171,6 +172,8 @@ class Engine(AbstractContextManager["Engine"]):
         else:
             with self._beginning:
                 pass  # a thread that has begun comes to its end
+            if kind == "sync" != self.scheduler:
+                function = Alone(function, self.workers - 1)
         return run_local(function, tasks, options)
 
     def compute(self, make: Callable[[], Any], numbers: Sequence[int], done: Callable[[int], None]) -> list[Any]:

@@ -6,26 +6,35 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from pipeline.base.errors import Interrupted, StorageError
 from pipeline.base.os_errors import hits_all, storage_error
-from pipeline.runtime.counters import READ, count
-from pipeline.runtime.interrupt import STOPPED, check_stop
+from pipeline.runtime.interrupt import STOP, STOPPED, check_stop
+from pipeline.runtime.spare import spare_processors
+from pipeline.storage.local.file_copy import FileCopier
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.write import (
     CHANGED,
     clean,
-    create,
+    group,
     opened,
     put_whole,
     rename_temporary,
-    temporaries,
     temporary_name,
-    write_all,
 )
 from pipeline.storage.location import Fetched, Location, Results
+
+#: From so many files, of so many bytes each on the average, a second thread pays (tmpfs, 2026-11-29, two cores: 5,000
+#: of 150 KB in 0.32 instead of 0.56 s, 8,000 of 64 KB 0.28 instead of 0.32, 10,000 of 32 KB 0.29 and 0.28).
+_MANY, LARGE = 16, 64 << 10
+
+#: Files that are counted together: each waits for a lock otherwise.
+_COUNTED = 32
+
+#: Puts a source under a name into a folder, if it has so many bytes: why not, or None, and its digest if it was read.
+_Put = Callable[[str, str, int, int | None], tuple[str | None, bytes]]
 
 #: So many folders stay open; a file of a further one opens it for itself.
 _OPEN_FOLDERS = 32
@@ -129,16 +138,6 @@ class _Folders:
             return *fds, self._root.at(below), stack.pop_all()
 
 
-class Digest(Protocol):
-    """A digest under way, as xxhash and hashlib have it."""
-
-    def update(self, data: bytes, /) -> object:
-        """Add `data`."""
-
-
-_COPY_BYTES = 1 << 20
-
-
 def copy_many(
     root: Root,
     paths: Sequence[str],
@@ -155,41 +154,124 @@ def copy_many(
 
     `sizes`, in bytes, are what the plan saw: a source of another size has changed since and fails.
     """
-    import xxhash
-
-    digest = xxhash.xxh3_128()
-    put = {"copy": _copy_one, "hardlink": _hardlink_one, "symlink": _symlink_one}[how]
     results = Results()
-    for i, folder, name, temporary, fd, temp_fd in temporaries(root, paths, scratch, direct):
-        digest.reset()
+    for folder, files in group(paths):
+        with opened(root, folder, scratch) as fds:
+            job = _Copies(root.at(folder), paths, sources, sizes, how, direct)
+            if how == "copy" and spare_processors() and job.pays_threads(files):
+                job.put_by_two(_Files(files), fds, results)
+            else:
+                job.put(iter(files), fds, results)
+    return results
+
+
+class _Files:
+    """Indexes and names of files that two threads take, until none are left or one of them `ended` it."""
+
+    def __init__(self, files: Sequence[tuple[int, str]]) -> None:
+        self._files, self.ended = iter(files), False
+
+    def __iter__(self) -> _Files:
+        return self
+
+    def __next__(self) -> tuple[int, str]:
+        if self.ended:
+            raise StopIteration
+        return next(self._files)
+
+
+@dataclass(frozen=True)
+class _Copies:
+    """What goes into one folder, of which messages have the path; the rest is as in `copy_many`."""
+
+    folder: str
+    paths: Sequence[str]
+    sources: Sequence[str]
+    sizes: Sequence[int | None]
+    how: str
+    direct: bool
+
+    def pays_threads(self, files: Sequence[tuple[int, str]]) -> bool:
+        """Whether a second thread makes copies sooner: of small files most of the time is one folder's lock."""
+        return len(files) >= _MANY and sum(self.sizes[i] or 0 for i, _ in files) >= LARGE * len(files)
+
+    def put_by_two(self, files: _Files, fds: tuple[int, int], results: Results) -> None:
+        """As `put`, together with a second thread; that ends its file first where this one is to end."""
+        others, errors = Results(), list[BaseException]()
+        own = tuple(map(os.dup, fds))  # a thread that nobody waits for must not find another folder by that number
+
+        def help_out() -> None:
+            try:
+                self.put(files, (own[0], own[1]), others)
+            except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+                files.ended = True
+                errors.append(error)
+            finally:
+                for fd in own:
+                    os.close(fd)
+
+        thread = threading.Thread(target=help_out, daemon=True)
+        thread.start()
         try:
-            reason = put(sources[i], temporary, temp_fd, sizes[i], digest)
-            if reason is None and not direct:
+            self.put(files, fds, results)
+        finally:
+            files.ended = True
+            thread.join()
+        if errors:
+            raise errors[0]
+        results.done += others.done
+        results.failed.update(others.failed)
+        results.digests.update(others.digests)
+
+    def put(self, files: Iterator[tuple[int, str]], fds: tuple[int, int], results: Results) -> None:
+        """Put `files` into the folder, see `opened` for its `fds`, and note each in `results`."""
+        fd, temp_fd = fds
+        copier, temporary = FileCopier(temp_fd), temporary_name()
+        put = {"copy": copier.copy, "hardlink": _hardlink_one, "symlink": _symlink_one}[self.how]
+        paths, direct, stopped, put_one = self.paths, self.direct, STOP.is_set, self._put_one
+        try:
+            for i, name in files:
+                if stopped():
+                    check_stop()
+                copier.files += 1
+                under_way = name if direct else temporary
+                reason, digest = put_one(put, i, name, under_way, fd, temp_fd)
+                if reason is not None:
+                    clean(under_way, temp_fd)
+                    results.failed[paths[i]] = f"{self.sources[i]}: {reason}"
+                    continue
+                results.done += 1
+                if digest:
+                    results.digests[paths[i]] = digest
+                if copier.files >= _COUNTED:
+                    copier.count()
+        finally:
+            copier.count()
+
+    def _put_one(self, put: _Put, i: int, name: str, temporary: str, fd: int, temp_fd: int) -> tuple[str | None, bytes]:
+        """Why file `i` was not put there, or None, and its digest where it was read. Raises what hits all files."""
+        source = self.sources[i]
+        try:
+            reason, digest = put(source, temporary, temp_fd, self.sizes[i])
+            if reason is None and temporary != name:
                 rename_temporary(temporary, name, temp_fd, fd)
-                if how == "hardlink":  # renaming one link of a file onto another leaves both
+                if self.how == "hardlink":  # renaming one link of a file onto another leaves both
                     clean(temporary, temp_fd)
         except OSError as error:
             clean(temporary, temp_fd)
             if error.errno == errno.EXDEV:
                 raise StorageError(
-                    f"{sources[i]}: cannot be hard-linked into {folder}: it is another file "
+                    f"{source}: cannot be hard-linked into {self.folder}: it is another file "
                     "system; set target.images to copy or symlink"
                 ) from None
-            if hits_all(error) and not _source_refused(sources[i]):
-                raise storage_error(error, os.path.join(folder, name), "written") from None
-            _raise_if_gone(sources[i])
-            reason = os.strerror(error.errno or 0)
+            if hits_all(error) and not _source_refused(source):
+                raise storage_error(error, os.path.join(self.folder, name), "written") from None
+            _raise_if_gone(source)
+            return os.strerror(error.errno or 0), b""
         except BaseException:
             clean(temporary, temp_fd)
             raise
-        if reason is None:
-            results.done += 1
-            if how == "copy":
-                results.digests[paths[i]] = digest.digest()
-        else:
-            clean(temporary, temp_fd)
-            results.failed[paths[i]] = f"{sources[i]}: {reason}"
-    return results
+        return reason, digest
 
 
 def link_cached(
@@ -271,41 +353,17 @@ def _source_refused(source: str) -> bool:
     return not os.access(source, os.R_OK)
 
 
-def _copy_one(source: str, temporary: str, fd: int, size: int | None, digest: Digest) -> str | None:
-    inp = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would wait
-    try:
-        if size is None:
-            size = os.fstat(inp).st_size
-        # One byte more than there should be: a file that grew is seen, and a small one needs no second read.
-        data = os.read(inp, min(size + 1, _COPY_BYTES))
-        copied = len(data)
-        digest.update(data)
-        out = create(temporary, fd)
-        try:
-            write_all(out, data)
-            while size >= _COPY_BYTES and (data := os.read(inp, _COPY_BYTES)):
-                write_all(out, data)
-                digest.update(data)
-                copied += len(data)
-        finally:
-            os.close(out)
-    finally:
-        os.close(inp)
-    count(READ, copied)
-    return None if copied == size else CHANGED
-
-
-def _hardlink_one(source: str, temporary: str, fd: int, size: int | None, _digest: Digest) -> str | None:
+def _hardlink_one(source: str, temporary: str, fd: int, size: int | None) -> tuple[str | None, bytes]:
     clean(temporary, fd)
     os.link(os.path.realpath(source), temporary, dst_dir_fd=fd)
     if size is not None and os.stat(temporary, dir_fd=fd).st_size != size:
-        return CHANGED
-    return None
+        return CHANGED, b""
+    return None, b""
 
 
-def _symlink_one(source: str, temporary: str, fd: int, size: int | None, _digest: Digest) -> str | None:
+def _symlink_one(source: str, temporary: str, fd: int, size: int | None) -> tuple[str | None, bytes]:
     clean(temporary, fd)
     if size is not None and os.stat(source).st_size != size:
-        return CHANGED
+        return CHANGED, b""
     os.symlink(source, temporary, dir_fd=fd)
-    return None
+    return None, b""

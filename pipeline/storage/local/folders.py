@@ -11,20 +11,20 @@ from collections.abc import Iterable, Sequence
 from pipeline.base.errors import StorageError
 from pipeline.base.os_errors import storage_error
 from pipeline.storage.local.root import Root
-from pipeline.storage.local.write import _UNDER_WAY, _delete, _group, opened, write_whole
+from pipeline.storage.local.write import _UNDER_WAY, _delete, group, opened, write_whole
 from pipeline.storage.location import Results
 
 
 def delete_many(root: Root, paths: Sequence[str], scratch: Root | None = None) -> Results:
     """Delete files below `root`; one that is gone already counts as done. With `scratch` by way of that folder."""
     results = Results()
-    for folder, indexes in _group(paths):
+    for folder, files in group(paths):
         try:
             with opened(root, folder, scratch, "deleted", make=False) as (fd, temp_fd):
-                for i in indexes:
+                for i, _ in files:
                     _delete(root, paths[i], fd, temp_fd, results)
         except FileNotFoundError:
-            results.done += len(indexes)
+            results.done += len(files)
     return results
 
 

@@ -20,6 +20,8 @@ from pipeline.storage.location import Results
 
 _TEMPORARY = ".coco-diy-"
 
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
 #: Every name that a file under way has: of `temporary_name` and of `replace_with`.
 _UNDER_WAY = re.compile(r"\.coco-diy-\d+-.+\.tmp|.+\.\d+-\d+(-[\w.-]+)?\.tmp", re.DOTALL)
 
@@ -39,11 +41,12 @@ def _maker() -> str:
 _HOST = re.sub(r"[^\w.-]", "_", os.uname().nodename, flags=re.ASCII)[:40] or "host"
 
 
-def _group(paths: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
-    """Indexes of `paths` by folder, in order of appearance."""
-    groups: dict[str, list[int]] = {}
+def group(paths: Sequence[str]) -> Iterator[tuple[str, list[tuple[int, str]]]]:
+    """Indexes and names of `paths` by folder, in order of appearance."""
+    groups: dict[str, list[tuple[int, str]]] = {}
     for i, path in enumerate(paths):
-        groups.setdefault(path.rpartition("/")[0], []).append(i)
+        folder, _, name = path.rpartition("/")
+        groups.setdefault(folder, []).append((i, name))
     yield from groups.items()
 
 
@@ -56,13 +59,12 @@ def temporaries(
     and of that for temporary files.
     """
     temporary = temporary_name()
-    for folder, indexes in _group(paths):
+    for folder, files in group(paths):
         with opened(root, folder, scratch) as (fd, temp_fd):
             shown = root.at(folder)
-            for i in indexes:
+            for i, name in files:
                 check_stop()
                 count_file()
-                name = paths[i].rpartition("/")[2]
                 yield i, shown, name, name if direct else temporary, fd, temp_fd
 
 
@@ -107,12 +109,11 @@ def create(name: str, fd: int) -> int:
 
     Whatever a killed run left there is removed, never opened: it may be a hard link to a file of the source.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
-        return os.open(name, flags, 0o666, dir_fd=fd)
+        return os.open(name, _NEW, 0o666, dir_fd=fd)
     except FileExistsError:
         os.unlink(name, dir_fd=fd)
-        return os.open(name, flags, 0o666, dir_fd=fd)
+        return os.open(name, _NEW, 0o666, dir_fd=fd)
 
 
 def rename_temporary(temporary: str, name: str, temp_fd: int, fd: int) -> None:
@@ -125,11 +126,16 @@ def rename_temporary(temporary: str, name: str, temp_fd: int, fd: int) -> None:
 
 
 def write_all(fd: int, data: bytes | bytearray) -> None:
-    """Write all of `data`, however little a call takes."""
+    """Write all of `data`, however little a call takes, and count it."""
+    write_part(fd, data)
+    count(WRITTEN, len(data))
+
+
+def write_part(fd: int, data: bytes | bytearray | memoryview) -> None:
+    """Write all of `data`, however little a call takes; it is counted elsewhere."""
     written = os.write(fd, data)
     while written < len(data):
         written += os.write(fd, memoryview(data)[written:])
-    count(WRITTEN, written)
 
 
 def clean(name: str, fd: int) -> None:
