@@ -158,7 +158,8 @@ class Engine(AbstractContextManager["Engine"]):
             return self._remote.map(function, tasks)
         kind = self.kind(files)
         if kind == "sync" or (kind == "threads" and len(tasks) == 1):
-            return _in_turn(function, tasks)
+            alone = kind == "sync" and self.scheduler == "auto"
+            return _in_turn(Alone(function, self.workers - 1) if alone else function, tasks)
         import dask.callbacks
         import dask.delayed
 
@@ -172,8 +173,6 @@ class Engine(AbstractContextManager["Engine"]):
         else:
             with self._beginning:
                 pass  # a thread that has begun comes to its end
-            if kind == "sync" != self.scheduler:
-                function = Alone(function, self.workers - 1)
         return run_local(function, tasks, options)
 
     def compute(self, make: Callable[[], Any], numbers: Sequence[int], done: Callable[[int], None]) -> list[Any]:

@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-import pipeline
-from pipeline.runtime.engine import Engine
 from pipeline.storage.local import folders
 from pipeline.storage.local.folders import _sync_disk
 from tests.builds.test_build import BUILT
@@ -358,36 +356,3 @@ def test_hard_links_do_not_cross_file_systems(own_subset: Subset) -> None:
         assert contents(target) == BUILT
     finally:
         shutil.rmtree(target, ignore_errors=True)
-
-
-@pytest.mark.parametrize(
-    ("workers", "size", "how", "worth"),
-    [(2, 70_000, "copy", 4), (3, 70_000, "copy", 32), (2, 5000, "copy", 32), (2, 70_000, "hardlink", 32)],
-)
-def test_large_images_need_no_helper_process(
-    tmp_path: Path,
-    make_subset: MakeSubset,
-    monkeypatch: pytest.MonkeyPatch,
-    workers: int,
-    size: int,
-    how: str,
-    worth: int,
-) -> None:
-    """On two processors a second thread copies them as fast: 16 labels and images count as few small files."""
-    names = tuple(f"{number}.jpg" for number in range(16))
-    labels = {"train2017": {name.removesuffix(".jpg"): BOX for name in names}, "val2017": {}}
-    subset = make_subset(make_tree(tmp_path / "src", labels, {"train2017": names, "val2017": ()}))
-    for name in names:
-        write_file(subset.source / "images/train2017" / name, name.encode() * (size // len(name) + 1))
-    asked, kind = [], Engine.kind
-
-    def noted(self: Engine, files: int | None) -> str:
-        asked.append(files)
-        return kind(self, files)
-
-    monkeypatch.setattr(Engine, "kind", noted)
-    pipeline.build(pipeline.load_config(str(subset.config), [f"engine.workers={workers}", f"target.images={how}"]))
-    assert asked[-1] == worth
-    for name in names:
-        source = subset.source / "images/train2017" / name
-        assert (subset.target / "images/train" / name).read_bytes() == source.read_bytes()

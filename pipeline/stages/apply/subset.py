@@ -16,16 +16,10 @@ from pipeline.runtime.engine import Engine
 from pipeline.runtime.progress import Progress
 from pipeline.stages.apply.commit import drop_caches, synced_folders
 from pipeline.stages.plan.planned import Planned
-from pipeline.storage.local.copy import LARGE
 from pipeline.storage.local.disk_space import refuse_without_room
-from pipeline.tables.schema import Action, Kind, part_name
+from pipeline.tables.schema import part_name
 from pipeline.target.intent import settle, write_intent
 from pipeline.target.manifest import DoneMarks, TargetState, staged_path
-
-#: From so many times as many large files on a helper process saves what its start takes.
-_WORTH = 8
-
-_TWO = 2
 
 
 def apply_plan(
@@ -56,7 +50,7 @@ def apply_plan(
     tasks = [(planned.folder, bucket) for bucket in touched]
     marks = DoneMarks(state, synced_folders(job))
     with progress.stage("apply", files) as step:
-        for outcome in engine.map(function, tasks, files=_as_small_files(job, planned, files, engine.workers)):
+        for outcome in engine.map(function, tasks, files=files):
             parts[outcome.bucket] = outcome.part
             failed |= outcome.failed
             passing |= outcome.passing
@@ -72,20 +66,6 @@ def apply_plan(
     labels = tuple(f"{folder}/" for folder in job.layout.split_folders(SPLITS, ["labels"]))
     planned.halted = any(path.startswith(labels) for path in failed)
     return failed
-
-
-def _as_small_files(job: Job, planned: Planned, files: int, workers: int) -> int:
-    """How many small files the `files` of a plan are worth, for `Engine.kind`.
-
-    On two processors a second thread copies large images from folder to folder as fast as a helper process does, which
-    takes 0.3 s to start: 5,000 of 150 KB with labels in 0.49 instead of 0.79 s (2026-11-29).
-    """
-    copied = planned.totals.plan.get(Action.COPY, {}).get(Kind.IMAGE)
-    if workers != _TWO or copied is None or 2 * copied.files < files or copied.bytes < LARGE * copied.files:
-        return files
-    folders = all(origin.url is None or origin.location.local is not None for origin in job.origins)
-    alike = job.target.local is not None and job.config.target.images == "copy" and folders
-    return files // _WORTH if alike else files
 
 
 def _publish(job: Job, planned: Planned, still_ours: Callable[[], None]) -> None:
