@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.geometry import polygon_pixels
+from pipeline.geometry.batches import batches
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,7 +53,7 @@ def areas_of_polygons(xy: Floats, starts: Ints, heights: Ints, widths: Ints) -> 
 
     found = np.zeros(len(starts) - 1, np.int64)
     pixels = np.concatenate([[0.0], np.cumsum(heights.astype(np.float64) * widths)]) / _MOST_PIXELS
-    for first, last in polygon_pixels.batches(polygon_pixels.most_turns(xy, starts, widths) + pixels):
+    for first, last in batches(polygon_pixels.most_turns(xy, starts, widths) + pixels):
         here, own = slice(first, last), starts[first : last + 1]
         turns, ends = polygon_pixels.turns(xy[own[0] : own[-1]], own - own[0], heights[here], widths[here])
         inside = np.concatenate([[0], np.cumsum(turns[1::2] - turns[::2])])

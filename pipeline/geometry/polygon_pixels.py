@@ -8,8 +8,9 @@ alike; a polygon of 24 corners takes an eighth of the time of the walk (2026-11-
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from pipeline.geometry.batches import batches
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,20 +27,6 @@ _AT_ONCE = 100_000
 
 #: Coordinates beyond it, in pixels, are taken for it: steps on the grid are whole numbers in a float.
 _FARTHEST = 1e12
-
-
-def batches(cost: Floats) -> Iterator[tuple[int, int]]:
-    """First item and the one after the last of batches that cost 1 at most, or are one item.
-
-    `cost`, shape (items + 1,), is that of all items before each, and of all.
-    """
-    import numpy as np
-
-    first, count = 0, len(cost) - 1
-    while first < count:
-        last = max(int(np.searchsorted(cost, cost[first] + 1, side="right")) - 1, first + 1)
-        yield first, last
-        first = last
 
 
 def most_turns(xy: Floats, starts: Ints, widths: Ints) -> Floats:
@@ -97,7 +84,7 @@ def _rows_of_flat(one: Floats, other: Floats, column: Ints, times: Ints) -> Floa
     x, y = np.where(one[:, :1] <= other[:, :1], one, other).T
     slope = (other[:, 1] - one[:, 1]) / (other[:, 0] - one[:, 0])
     step = _FINE * column + np.repeat(_HALF - x + (slope < 0), times)
-    return np.trunc(np.repeat(y, times) + np.repeat(slope, times) * step + 0.5)
+    return np.asarray(np.trunc(np.repeat(y, times) + np.repeat(slope, times) * step + 0.5))
 
 
 def _rows_of_steep(one: Floats, other: Floats, column: Ints, times: Ints) -> Floats:
@@ -111,4 +98,4 @@ def _rows_of_steep(one: Floats, other: Floats, column: Ints, times: Ints) -> Flo
     step = np.ceil((beyond - 0.5 - x) / slope) - 1  # what the rounded sum says is there, or one or two on
     for _ in range(2):
         step += ((x + slope * step) + 0.5 >= beyond) != (slope > 0)
-    return y + step - 1
+    return np.asarray(y + step - 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import tracemalloc
 from typing import Any
 
@@ -20,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 CORNER = st.one_of(
     st.floats(-30, 90),
     st.integers(-20, 80).map(float),
-    *(st.integers(-300, 900).map(lambda n, unit=unit: n * unit) for unit in (0.1, 0.2, 0.5)),
+    st.builds(operator.mul, st.integers(-300, 900), st.sampled_from([0.1, 0.2, 0.5])),
 )
 
 POLYGON = st.lists(st.tuples(CORNER, CORNER), min_size=3, max_size=9).map(lambda points: np.array(points, np.float64))
