@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as pycocotools
 
-from pipeline.formats._numbers import parse_numbers, rounded, split_numbers
+from pipeline.formats._numbers import numbers_of_lists, rounded, split_numbers
 from pipeline.formats.coco.placing import all_completed, completed
-from pipeline.formats.coco.plain_polygons import AROUND, plain_polygons
+from pipeline.formats.coco.plain_polygons import plain_polygons
 from pipeline.geometry import polygons
 from pipeline.geometry.polygons import join_polygons, order_of_pairs
 
@@ -40,7 +40,7 @@ def test_plain_polygons_are_those_of_their_text(several: list[tuple[list[list[fl
             continue
         numbers, counts, whole = found
         assert counts == [len(part) for part in good]
-        assert parse_numbers([numbers] if counts else [], AROUND).tolist() == [v for part in good for v in part]
+        assert numbers_of_lists([numbers] if counts else []).tolist() == [v for part in good for v in part]
         assert whole is (in_pairs or len(good) == len(parts))
 
 
@@ -128,3 +128,11 @@ def test_numbers_between_blanks_are_read_to_the_last_bit(tokens: list[tuple[floa
 def test_forms_of_numbers_that_only_python_knows_are_read() -> None:
     assert split_numbers([b" +0.5 1_0.25", b" 5. .5\x0b1e2 "]).tolist() == [0.5, 10.25, 5, 0.5, 100]
     assert split_numbers([b"  ", b""]).tolist() == []
+
+
+@given(st.lists(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=9), max_size=4))
+def test_numbers_in_brackets_are_read_to_the_last_bit(lists: list[list[float]]) -> None:
+    texts = [json.dumps(values).encode() for values in lists]
+    expected = [value for values in lists for value in values]
+    assert numbers_of_lists(texts).tolist() == expected
+    assert numbers_of_lists([b"[" + text + b"]" for text in texts]).tolist() == expected

@@ -11,9 +11,6 @@ from collections.abc import Sequence
 
 _BLANKS = b" \t\r\n"
 
-#: What is around the numbers of a `Plain` but for commas.
-AROUND = b"[]" + _BLANKS
-
 #: What numbers are made of but for exponents: those may be too large for a float, and are reported by who decodes them.
 _DIGITS = b"0123456789-." + _BLANKS
 

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.base.terms import Task
-from pipeline.formats._numbers import TOLERANCE, parse_numbers
+from pipeline.formats._numbers import TOLERANCE, numbers_of_lists
 from pipeline.formats._values import UnusableObject, mended, plain
 from pipeline.formats.coco.placing import box_of
-from pipeline.formats.coco.plain_polygons import AROUND, Plain
+from pipeline.formats.coco.plain_polygons import Plain
 from pipeline.formats.coco.run_lengths import read_rle
 from pipeline.geometry import masks
 from pipeline.geometry.polygons import clip_polygon, join_polygons, order_of_pairs
@@ -227,7 +227,7 @@ def _segments(rows: DecodedRows, sizes: Floats, losses: _RowReasons) -> tuple[Fl
 
 def _joined(plain: Mapping[int, Plain], joined: dict[int, Floats], count: int) -> tuple[Floats, Ints]:
     """The numbers of `count` rows, one polygon each, and how many each has: of `plain` ones and of those `joined`."""
-    points = parse_numbers([text for text, _, _ in plain.values()], AROUND).reshape(-1, 2)
+    points = numbers_of_lists([text for text, _, _ in plain.values()]).reshape(-1, 2)
     at = np.fromiter(plain, np.int64, len(plain))
     parts = np.array([len(counts) for _, counts, _ in plain.values()], np.int64)
     sizes = np.array([sum(counts) for _, counts, _ in plain.values()], np.int64) // 2
@@ -291,7 +291,7 @@ def _outlines(rows: DecodedRows, wanted: Bools) -> dict[int, Floats]:
             if isinstance(given, list) and len(given) == 1 and not len(given[0]) % 2:
                 outlines[i] = np.array(given[0], np.float64).reshape(-1, 2)
     ends = itertools.accumulate((counts[0] for _, counts, _ in plain.values()), initial=0)
-    numbers = parse_numbers([text for text, _, _ in plain.values()], AROUND)
+    numbers = numbers_of_lists([text for text, _, _ in plain.values()])
     for i, (begin, stop) in zip(plain, itertools.pairwise(ends), strict=True):
         outlines[i] = numbers[begin:stop].reshape(-1, 2)
     return dict(sorted(outlines.items()))
