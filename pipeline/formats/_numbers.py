@@ -26,6 +26,8 @@ _WIDTH = 9  # " 0.123456"
 
 _LINES = bytes.maketrans(b",", b"\n")
 
+_BLANK_LINES = bytes.maketrans(b" \t\r\v\f", b"\n" * 5)
+
 _AT_ONCE = 1 << 14  # numbers whose digits stay in the processor's cache: twice as fast as all at once
 
 
@@ -59,9 +61,35 @@ def parse_numbers(texts: Sequence[bytes]) -> Floats:
 
     Raises `pyarrow.ArrowInvalid` where one is none.
     """
+    return _numbers_of(b",".join(texts).translate(_LINES, b" \t\r\n")) if texts else np.zeros(0)
+
+
+def numbers_of_lists(texts: Sequence[bytes]) -> Floats:
+    """The same of lists, or lists of lists, of JSON's numbers, in two thirds of the time; no list is empty.
+
+    Numbers may be in brackets or not. Raises `pyarrow.ArrowInvalid`.
+    """
     if not texts:
         return np.zeros(0)
-    lines = b",".join(texts).translate(_LINES, b" \t\r\n")
+    text = b",".join(texts).translate(None, b"[] \t\r\n")
+    commas = np.flatnonzero(np.frombuffer(text, np.uint8) == ord(","))
+    digits = text.translate(None, b",")
+    offsets = np.concatenate([[0], commas - np.arange(len(commas)), [len(digits)]])
+    made = pa.LargeStringArray.from_buffers(len(commas) + 1, pa.py_buffer(offsets), pa.py_buffer(digits))
+    return np.asarray(made.cast(pa.float64()).to_numpy(), np.float64)
+
+
+def split_numbers(texts: Sequence[bytes]) -> Floats:
+    """All numbers of `texts`, which separate them by blanks, as Python's `float` takes them."""
+    words = b"\n".join(texts).translate(_BLANK_LINES)
+    try:
+        return _numbers_of(words) if words.strip() else np.zeros(0)
+    except pa.ArrowInvalid:  # a form that only Python knows, as +0.5
+        return np.array(words.split(), np.float64)
+
+
+def _numbers_of(lines: bytes) -> Floats:
+    """Numbers, one a line; empty lines are passed over. Raises `pyarrow.ArrowInvalid`."""
     if lines.startswith(b"\xef\xbb\xbf"):
         raise pa.ArrowInvalid("a byte order mark")  # Arrow passes over the one at the beginning
     table = pyarrow.csv.read_csv(
@@ -71,6 +99,19 @@ def parse_numbers(texts: Sequence[bytes]) -> Floats:
         pyarrow.csv.ConvertOptions(column_types={"number": pa.float64()}, check_utf8=False),
     )
     return np.asarray(table["number"].to_numpy(), np.float64)
+
+
+def rounded(values: Floats) -> Floats:
+    """Numbers with three decimals, each as Python's `round` makes it."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = values * 1000
+        whole = np.rint(scaled)
+        # Elsewhere the product's own error may decide, or is no error of the last digits any more.
+        certain = (np.abs(scaled - whole) < 0.5 - 1e-6) & (np.abs(scaled) < 1 << 32)
+    made = np.asarray(whole / 1000)
+    doubtful = ~certain
+    made[doubtful] = [round(v, 3) for v in values[doubtful].tolist()]
+    return made
 
 
 def _six_decimals(values: Floats) -> npt.NDArray[np.uint8]:

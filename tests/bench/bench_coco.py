@@ -1,11 +1,12 @@
 """A COCO JSON as large as ``instances_train2017.json`` becomes an index; beside it, `json.load` of the same file.
 
     python -m tests.bench.bench_coco [--images N] [--rounds 3] [--base DIR] [--keep]
+    python -m tests.bench.bench_coco --lvis | --objects365
 
-The file has as many images and annotations as COCO's (118,287 and 860,001; about 450 MB): fields, their order and the
-length of polygons are those of COCO, owners are in no order, one annotation in a hundred is a crowd and one in fourteen
-has two polygons. Whole processes run in turn. Memory is anonymous memory: pages of the mapped file are the system's to
-drop.
+The file has as many images and annotations as COCO's (118,287 and 860,001; about 450 MB), see `coco_files`. Whole
+processes run in turn. Memory is anonymous memory: pages of files are the system's to drop. With ``--lvis`` it is a file
+of 1.3 million polygons of 1,203 classes (about 1.1 GB), with ``--objects365`` one of ten million boxes of 365 classes
+in 600,000 images (2.1 GB), which become an index and two subsets: minutes each.
 """
 
 from __future__ import annotations
@@ -16,89 +17,69 @@ import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
 import yaml
 
-from tests.bench import measure
+from tests.bench import coco_files, measure
 from tests.bench.bench_main import arguments_of, child_environment, pick_base
 from tests.bench.measure import Comparison
-from tests.bench.tree import COCO
 
-IMAGES, PER_IMAGE = 118_287, 860_001 / 118_287
 #: Promised: the time of `json.load`, and anonymous memory in MB.
-RATIO, PEAK = 0.5, 550.0
-_SHAPES = 4096
+RATIOS, PEAK = {"detect": 0.5, "segment": 0.45}, 450.0
+#: The same of the larger files, of all memory.
+LARGE_PEAK = 600.0
+#: By the name of a switch what makes the file, its task, its classes.
+LARGE = {
+    "lvis": (coco_files.make_lvis, "segment", coco_files.LVIS_CLASSES),
+    "objects365": (coco_files.make_objects365, "detect", coco_files.OBJECTS365_CLASSES),
+}
 
 
-def make_json(path: Path, images: int) -> int:
-    """Write the file; returns how many annotations it has."""
-    rng = np.random.default_rng(2017)
-    count = round(images * PER_IMAGE)
-    ids = np.sort(rng.choice(600_000 if images < 500_000 else 10 * images, images, replace=False)).tolist()
-    shapes = _shapes(rng)
-    weights = np.array([objects for _, objects, _ in COCO], float)
-    category = (rng.choice(len(COCO), count, p=weights / weights.sum()) + 1).tolist()
-    with path.open("w", encoding="ascii") as sink:
-        sink.write('{"info": {"description": "like COCO 2017"},"licenses": [{"id": 1,"name": "any"}],"images": [')
-        for begin in range(0, images, 10_000):
-            some = ids[begin : begin + 10_000]
-            sink.write("," if begin else "")
-            sink.write(
-                ",".join(
-                    [
-                        f'{{"license": 3,"file_name": "{n:012d}.jpg","coco_url": "http://images.example.org/train2017/{n:012d}.jpg",'
-                        f'"height": 480,"width": 640,"date_captured": "2013-11-14 11:18:45","flickr_url": '
-                        f'"http://farm9.example.org/8186/8119368305_4e622c8349_z.jpg","id": {n}}}'
-                        for n in some
-                    ]
-                )
-            )
-        sink.write('],"annotations": [')
-        owners = rng.integers(0, images, count).tolist()
-        chosen = rng.integers(0, _SHAPES, count).tolist()
-        for begin in range(0, count, 50_000):
-            rows = range(begin, min(begin + 50_000, count))
-            sink.write("," if begin else "")
-            sink.write(
-                ",".join(
-                    [
-                        f'{shapes[chosen[i]]}"image_id": {ids[owners[i]]},"bbox": [199.84,200.46,77.71,70.88],'
-                        f'"category_id": {category[i]},"id": {900_000_000_000 + i}}}'
-                        for i in rows
-                    ]
-                )
-            )
-        names = [{"supercategory": "thing", "id": i + 1, "name": name} for i, (name, _, _) in enumerate(COCO)]
-        sink.write('],"categories": ' + json.dumps(names) + "}")
-    return count
-
-
-def _shapes(rng: np.random.Generator) -> list[str]:
-    """The first fields of annotations: polygons of some 26 points, crowds as run lengths."""
-    made = []
-    for number in range(_SHAPES):
-        points = rng.integers(100, 47_999, 2 * max(3, int(rng.gamma(1.6, 16)))) / 100
-        half = len(points) // 4 * 2
-        parts = [points[:half], points[half:]] if number % 14 == 13 and half >= 6 else [points]
-        text = f"[{','.join('[' + ','.join(map(repr, part.tolist())) + ']' for part in parts)}]"
-        crowd = number % 100 == 99
-        if crowd:
-            turns = np.sort(rng.choice(480 * 640, 300, replace=False))
-            runs = np.diff(turns, prepend=0, append=480 * 640).tolist()
-            text = f'{{"counts": {json.dumps(runs, separators=(",", ":"))},"size": [480,640]}}'
-        made.append(f'{{"segmentation": {text},"area": 2765.1486500000005,"iscrowd": {int(crowd)},')
-    return made
+def bench_large(kind: str, base: Path, images: int, *, keep: bool) -> None:
+    """Print what the index, and builds of three classes and of all, of a file like that of `kind` take."""
+    folder = base / kind
+    folder.mkdir(exist_ok=True)
+    file, config = folder / "instances.json", folder / "config.yaml"
+    make, task, count = LARGE[kind]
+    try:
+        rows = make(file, images)
+        print(f"{file}: {images:,} images, {rows:,} annotations, {file.stat().st_size / 1e6:.0f} MB", flush=True)
+        name = "thing_{}" if kind == "lvis" else "Thing {}"
+        source = {"format": "coco", "task": task, "splits": {"train": {"annotations": str(file)}}}
+        target = {"root": str(folder / "out"), "images": "none"}
+        config.write_text(yaml.safe_dump({"source": source, "target": target, "workdir": str(folder / "work")}))
+        some = [name.format(i) for i in (0, 50, 200)]
+        peaks = []
+        for what, arguments in (
+            ("index", ["index"]),
+            ("three classes", ["build", "--set", f"classes={json.dumps(some)}"]),
+            (f"all {count:,} classes", ["build"]),
+        ):
+            shutil.rmtree(folder / "out", ignore_errors=True)
+            verb, *more = arguments
+            command = [sys.executable, "-m", "pipeline", verb, str(config), "-q", *more]
+            peaks.append((measure.peak_memory(what, command, child_environment()), LARGE_PEAK))
+        measure.print_memory(f"Memory of {kind}: PSS of all processes", peaks)
+    finally:
+        if not keep:
+            shutil.rmtree(folder)
 
 
 def main() -> int:
     """Print the tables; the exit code is 0 whether or not the promises were kept."""
-    args = arguments_of("COCO JSON to index, and json.load, as tables", IMAGES)
+    large = {"lvis": coco_files.LVIS_IMAGES, "objects365": coco_files.OBJECTS365_IMAGES}
+    asked = [name for name in large if f"--{name}" in sys.argv]
+    sys.argv = [argument for argument in sys.argv if argument.removeprefix("--") not in large]
+    args = arguments_of("COCO JSON to index, and json.load, as tables", coco_files.COCO_IMAGES)
+    if asked:
+        for name in asked:
+            bench_large(name, pick_base(args.base, 4_000_000_000), large[name], keep=args.keep)
+        return 0
     base = pick_base(args.base, 12_000 * args.images)
     folder = base / "coco-json"
     file = folder / "instances.json"
     if not file.exists():
         folder.mkdir(exist_ok=True)
-        count = make_json(file, args.images)
+        count = coco_files.make_coco(file, args.images)
         print(f"{file}: {args.images:,} images, {count:,} annotations, {file.stat().st_size / 1e6:.0f} MB", flush=True)
     load = [sys.executable, "-c", f"import json; json.load(open({str(file)!r}))"]
     commands = {"json.load": load}
@@ -122,7 +103,7 @@ def main() -> int:
     try:
         timed = measure.alternate(commands, args.rounds, forget, env)
         compared = [
-            Comparison(name, timed[name], timed["json.load"], RATIO if "detect" in name else None)
+            Comparison(name, timed[name], timed["json.load"], RATIOS[name.rpartition(" ")[2]])
             for name in itertools.islice(commands, 1, None)
         ]
         measure.print_comparisons("COCO JSON", compared)

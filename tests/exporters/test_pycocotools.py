@@ -14,11 +14,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pycocotools import mask as pycocotools
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from pipeline.exporters.coco.label_rows import annotations_of_rows
 from tests.conftest import Run
 from tests.support.helpers import PROJECT, write_file
 
@@ -229,3 +234,29 @@ def test_labelmes_own_example(shared: Path, run: Run, tmp_path: Path) -> None:
         assert 0 <= their["area"] - own["area"] <= edge
         assert (covered & mask).sum() >= 0.999 * (covered | mask).sum()
         assert boxes_apart(own["bbox"], their["bbox"]) <= 1
+
+
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(0, 1_000_000), st.integers(0, 1_000_000)), min_size=3, max_size=12),
+        min_size=1,
+        max_size=5,
+    ),
+    st.integers(1, 900),
+    st.integers(1, 900),
+)
+def test_areas_of_label_rows_are_those_of_what_is_written(
+    polygons: list[list[tuple[int, int]]], width: int, height: int
+) -> None:
+    """A coordinate is rounded to a thousandth of a pixel, and may then be that of another column."""
+    tails = ["".join(f" {x / 1e6:.6f} {y / 1e6:.6f}" for x, y in polygon).encode() for polygon in polygons]
+    boxes = {name: [0.5] * len(tails) for name in ("cx", "cy", "w", "h")}
+    rows = pa.table({"tail": pa.array([None, *tails], pa.binary()), **{k: [0.5, *v] for k, v in boxes.items()}})
+    images = pa.table({"width": pa.array([width], pa.int32()), "height": pa.array([height], pa.int32())})
+    box, *made = map(json.loads, annotations_of_rows(rows, np.zeros(rows.num_rows, np.int64), images, None))
+    assert box["segmentation"] == []
+    assert box["area"] == round(box["bbox"][2] * box["bbox"][3], 3)
+    for polygon, found in zip(polygons, made, strict=True):
+        (outline,) = found["segmentation"]
+        assert outline == [round(v, 3) for x, y in polygon for v in (x / 1e6 * width, y / 1e6 * height)]
+        assert found["area"] == pycocotools.area(pycocotools.frPyObjects([outline], height, width)[0])

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.geometry import masks
+from pipeline.geometry import masks, polygon_pixels
 from pipeline.geometry.polygons import clip_polygon, join_polygons
 from pipeline.geometry.rectangles import smallest_rectangles
 
@@ -101,13 +101,13 @@ def test_areas_of_many_polygons_are_those_of_each(data: st.DataObject) -> None:
         for p, h, w in zip(polygons, heights, widths, strict=True)
     ]
     flat = np.array([point for polygon in polygons for point in polygon], np.float64)
-    at_once = masks._AT_ONCE
-    for most in (at_once, 1, 300):
-        masks._AT_ONCE = most
+    at_once = polygon_pixels._AT_ONCE
+    for most in (at_once, 1, 30):
+        polygon_pixels._AT_ONCE = most
         try:
             assert masks.areas_of_polygons(flat, starts, heights, widths).tolist() == one_by_one
         finally:
-            masks._AT_ONCE = at_once
+            polygon_pixels._AT_ONCE = at_once
 
 
 def test_an_outline_covers_its_mask() -> None:

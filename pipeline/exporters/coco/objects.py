@@ -8,14 +8,13 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.exporters import BucketObjects
+from pipeline.exporters.coco.label_rows import annotations_of_rows
 from pipeline.formats._values import finite, plain, with_numbers
-from pipeline.formats.coco.placing import completed
-from pipeline.geometry import masks
+from pipeline.formats.coco.placing import all_completed
 
 #: What comes before every object, so that those of an image, one after another, are a piece of a JSON list.
 COMMA = b",\n"
@@ -24,6 +23,10 @@ COMMA = b",\n"
 _MAX_ID = 1 << 53
 
 Span = tuple[int, int]
+
+#: How an annotation begins that the source gave no ids, and where those will be, behind `COMMA`.
+_HEAD = b'{"id":0,"image_id":0,"category_id":%d,'
+_NEW_ID_AT, _NEW_IMAGE_ID_AT = (8, 9), (21, 22)
 
 _IDS = re.compile(rb'"(id|image_id|category_id)"\s*:\s*("(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*)')
 
@@ -49,20 +52,25 @@ class _Objects:
         self.image_id_at: list[Span] = []
         self.right: list[bool] = []
 
-    def add(
-        self, image: int, kind: str, text: bytes, id_at: Span, image_id_at: Span, own_id: bytes, *, given: bool = True
-    ) -> None:
-        """`own_id` is the text of its image's id; where image_id says the same, it need not be written anew.
-
-        What is where the ids are counts as one only where it was `given`.
-        """
+    def add(self, image: int, kind: str, text: bytes, id_at: Span, image_id_at: Span, own_id: bytes) -> None:
+        """`own_id` is the text of its image's id; where image_id says the same, it need not be written anew."""
         self.image.append(image)
         self.kind.append(kind)
         self.text.append(COMMA + text)
-        self.id.append(_number(text[slice(*id_at)]) if given else None)
+        self.id.append(_number(text[slice(*id_at)]))
         self.id_at.append(_moved(id_at, len(COMMA)))
         self.image_id_at.append(_moved(image_id_at, len(COMMA)))
         self.right.append(bool(own_id) and text[slice(*image_id_at)] == own_id)
+
+    def add_new(self, image: int, text: bytes) -> None:
+        """Add the annotation `text`, which has neither ids nor a category yet: it begins as `_HEAD` does."""
+        self.image.append(image)
+        self.kind.append("annotation")
+        self.text.append(COMMA + text)
+        self.id.append(None)
+        self.id_at.append(_NEW_ID_AT)
+        self.image_id_at.append(_NEW_IMAGE_ID_AT)
+        self.right.append(False)
 
     def table(self) -> pa.Table:
         """`BucketObjects.objects`, in the order in which objects were added."""
@@ -158,27 +166,33 @@ def _decoded(value: msgspec.Raw | None) -> Any:
 def _annotations(
     objects: _Objects, rows: pa.Table, images: pa.Table, own: Sequence[bytes], keypoints: tuple[int, int] | None
 ) -> None:
-    image_of = pc.index_in(rows["key"].combine_chunks(), images["key"].combine_chunks()).to_pylist()
+    image_of = pc.index_in(rows["key"].combine_chunks(), images["key"].combine_chunks()).to_numpy()
     category = (pc.add(rows["class_id"].combine_chunks(), 1)).to_pylist()
     raws = rows["raw"].to_pylist() if "raw" in rows.column_names else [None] * rows.num_rows
-    widths, heights = images["width"].to_pylist(), images["height"].to_pylist()
     lacking = [i for i, raw in enumerate(raws) if raw is None or not _says_where(raw)]
-    made = _of_rows(rows.take(pa.array(lacking, pa.int64())), [image_of[i] for i in lacking], images, keypoints)
+    made = annotations_of_rows(rows.take(pa.array(lacking, pa.int64())), image_of[lacking], images, keypoints)
+    new = {}
     for i, text in zip(lacking, made, strict=True):
-        given = raws[i]
-        raws[i] = text if given is None else msgspec.json.encode(_fields(text) | _fields(given))
-    for where, new, raw in zip(image_of, category, raws, strict=True):
-        assert raw is not None
-        raw = completed(with_numbers(raw), widths[where], heights[where])  # noqa: PLW2901
-        spans = _spans(raw)
-        if spans["category_id"] == (0, 0):  # a format without such ids: they come first
-            head = b'{"id":0,"image_id":0,"category_id":%d,' % new
-            objects.add(where, "annotation", head + raw[1:], (6, 7), (19, 20), b"", given=False)
+        if (given := raws[i]) is None:
+            new[i] = text
+        else:
+            raws[i] = msgspec.json.encode(_fields(text) | _fields(given))
+    named, texts = [], []
+    for i, raw in enumerate(raws):
+        if raw is not None:
+            named.append(i)
+            texts.append(raw)
+    widths, heights = (images[c].take(pa.array(image_of[named])).to_pylist() for c in ("width", "height"))
+    for i, text in zip(named, all_completed(texts, widths, heights), strict=True):
+        raws[i] = text
+    for i, (where, number, raw) in enumerate(zip(image_of.tolist(), category, raws, strict=True)):
+        spans = _spans(raw) if raw is not None else {}
+        if not spans or spans["category_id"] == (0, 0):  # a format without such ids: they come first
+            objects.add_new(where, _HEAD % number + (new[i] if raw is None else raw)[1:])
             continue
         begin, stop = spans["category_id"]
-        number = b"%d" % new
-        moved = len(number) - (stop - begin)
-        text = raw[:begin] + number + raw[stop:]
+        moved = len(b"%d" % number) - (stop - begin)
+        text = raw[:begin] + b"%d" % number + raw[stop:]
         id_at, image_id_at = (_moved(at, moved if at[0] > begin else 0) for at in (spans["id"], spans["image_id"]))
         objects.add(where, "annotation", text, id_at, image_id_at, own[where])
 
@@ -216,48 +230,6 @@ def _moved(span: Span, by: int) -> Span:
 def _number(text: bytes) -> int | None:
     """An id that can be kept: a whole number."""
     return int(text) if text.isdigit() and len(text) < 17 and int(text) <= _MAX_ID else None
-
-
-def _of_rows(
-    rows: pa.Table, image_of: Sequence[int], images: pa.Table, keypoints: tuple[int, int] | None
-) -> list[bytes]:
-    """Annotations of label rows, or boxes alone, without what only a whole dataset knows."""
-    widths, heights = images["width"].to_pylist(), images["height"].to_pylist()
-    boxes = np.stack([rows[c].to_numpy() for c in ("cx", "cy", "w", "h")], axis=1) if rows.num_rows else ()
-    made: list[dict[str, Any]] = []
-    drawn: list[tuple[int, npt.NDArray[np.float64]]] = []
-    for where, tail, (cx, cy, w, h) in zip(image_of, rows["tail"].to_pylist(), boxes, strict=True):
-        width, height = widths[where], heights[where]
-        box = _rounded([(cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height])
-        data: dict[str, Any] = {"segmentation": [], "area": _rounded([box[2] * box[3]])[0], "bbox": box, "iscrowd": 0}
-        tokens = np.array((tail or b"").split(), np.float64)
-        if keypoints is not None:
-            data |= _keypoints(tokens[4:].reshape(keypoints), width, height)
-        elif len(tokens) > 4:
-            polygon = tokens.reshape(-1, 2) * (width, height)
-            data["segmentation"] = [_rounded(polygon.ravel().tolist())]
-            drawn.append((len(made), polygon))
-        made.append(data)
-    if drawn:
-        starts = np.cumsum([0, *(len(polygon) for _, polygon in drawn)])
-        owners = [image_of[i] for i, _ in drawn]
-        sizes = (np.array([those[where] for where in owners], np.int64) for those in (heights, widths))
-        areas = masks.areas_of_polygons(np.concatenate([polygon for _, polygon in drawn]), starts, *sizes)
-        for (i, _), area in zip(drawn, areas.tolist(), strict=True):
-            made[i]["area"] = area
-    return [_encode(data) for data in made]
-
-
-def _keypoints(points: npt.NDArray[np.float64], width: int, height: int) -> dict[str, Any]:
-    """x, y and how visible it is of each keypoint; without the latter every one that is not at 0, 0 counts as seen."""
-    seen = points[:, 2] if points.shape[1] == 3 else np.where(points.any(axis=1), 2, 0)
-    xy = points[:, :2] * (width, height)
-    flat = [v for (x, y), s in zip(xy.tolist(), seen.tolist(), strict=True) for v in (*_rounded([x, y]), int(s))]
-    return {"keypoints": flat, "num_keypoints": int((seen > 0).sum())}
-
-
-def _rounded(values: Sequence[float]) -> list[float]:
-    return [round(float(v), 3) for v in values]
 
 
 def _encode(data: Any) -> bytes:

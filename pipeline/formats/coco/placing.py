@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -10,13 +11,21 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.formats._framing import Frame
-from pipeline.formats._values import UnusableObject, finite, mended, plain, typed
+from pipeline.formats._values import TypedAnnotation, UnusableObject, finite, mended, plain, typed, with_numbers
+from pipeline.formats.coco.plain_polygons import counts_of, shapes_of
 from pipeline.formats.coco.run_lengths import MAX_PIXELS, read_rle, read_runs
 from pipeline.geometry import masks
 
-Floats = npt.NDArray[np.float64]
-
 Bools = npt.NDArray[np.bool_]
+
+
+class _Complete(TypedAnnotation, gc=False):
+    """An annotation whose polygons are kept as they are written."""
+
+    segmentation: msgspec.Raw = msgspec.Raw(b"null")  # type: ignore[assignment]
+
+
+_complete = msgspec.json.Decoder(list[_Complete]).decode
 
 
 def transformed(text: bytes, frame: Frame) -> bytes:
@@ -61,14 +70,75 @@ def _transformed_parts(given: Any, frame: Frame) -> Any:
 
 
 def completed(text: bytes, width: int | None, height: int | None) -> bytes:
-    """An annotation, with numbers, for an image of that size: with what readers of COCO JSON cannot do without.
+    """What `all_completed` makes of one annotation."""
+    (made,) = all_completed([text], [width], [height])
+    return made
+
+
+def all_completed(
+    texts: Sequence[bytes], widths: Sequence[int | None], heights: Sequence[int | None]
+) -> Sequence[bytes]:
+    """Annotations, with numbers, for images of those sizes: with what readers of COCO JSON cannot do without.
 
     That is a box where there is a polygon, run lengths of the image's own size, no part without points, and the
     area and the flag of crowds, which pycocotools' evaluation and mmdetection read of every object.
     """
+    made = list(texts)
+    drawn: list[tuple[dict[str, Any], list[Any], int, int]] = []
+    mended_ones: dict[int, dict[str, Any]] = {}
+    for i in _doubtful(texts):
+        made[i] = with_numbers(texts[i])
+        data = _completed(made[i], widths[i], heights[i])
+        if data is None:
+            continue
+        mended_ones[i] = data
+        parts, width, height = data.get("segmentation"), widths[i], heights[i]
+        if data.get("area") is None and isinstance(parts, list) and parts and width and height:
+            drawn.append((data, [part for part in parts if len(part) > 5], width, height))
+    _measure(drawn)
+    for i, data in mended_ones.items():
+        made[i] = msgspec.json.encode(data)
+    return made
+
+
+def _doubtful(texts: Sequence[bytes]) -> list[int]:
+    """Those that may lack something: not the annotations that have all of it, and plain polygons or none."""
+    try:
+        found = _complete(b"[" + b",".join(texts) + b"]")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return list(range(len(texts)))
+    outlines = [bytes(one.segmentation) for one in found]
+    sound = {b"null": True}
+    doubtful = []
+    for i, (one, text, shape) in enumerate(zip(found, outlines, shapes_of(outlines), strict=True)):
+        box = one.bbox
+        if shape not in sound:
+            sound[shape] = counts_of(shape) is not None
+        whole = box is not None and len(box) == 4 and box[2] > 0 and box[3] > 0
+        if not whole or one.area is None or one.iscrowd is None or not (sound[shape] or text == b"[]"):
+            doubtful.append(i)
+    return doubtful
+
+
+def _measure(drawn: Sequence[tuple[dict[str, Any], list[Any], int, int]]) -> None:
+    """Give objects the area of their polygons: they are measured at once, and areas of several parts are added."""
+    polygons = [
+        np.array(part[: len(part) // 2 * 2], np.float64).reshape(-1, 2) for _, parts, _, _ in drawn for part in parts
+    ]
+    counts = [len(parts) for _, parts, _, _ in drawn]
+    sizes = np.repeat(np.array([(height, width) for *_, width, height in drawn], np.int64).reshape(-1, 2), counts, 0)
+    starts = np.cumsum([0, *map(len, polygons)])
+    xy = np.concatenate([*polygons, np.zeros((0, 2))])
+    areas = iter(masks.areas_of_polygons(xy, starts, sizes[:, 0], sizes[:, 1]).tolist())
+    for (data, *_), count in zip(drawn, counts, strict=True):
+        data["area"] = sum(itertools.islice(areas, count))
+
+
+def _completed(text: bytes, width: int | None, height: int | None) -> dict[str, Any] | None:
+    """An annotation with what it lacks, but for the area of polygons; None where it lacks nothing."""
     found = typed(text)
     if found is None:
-        return text
+        return None
     parts = found.segmentation
     box = found.bbox
     has_box = box is not None and len(box) == 4 and box[2] > 0 and box[3] > 0
@@ -77,26 +147,25 @@ def completed(text: bytes, width: int | None, height: int | None) -> bytes:
     else:
         fits = parts is None or width is None or height is None or parts.get("size") == [height, width]
     if fits and (has_box or not parts) and found.area is not None and found.iscrowd is not None:
-        return text
-    data = plain(text)
+        return None
+    data: dict[str, Any] = plain(text)
     if isinstance(parts, list):
         data["segmentation"] = [part for part in data["segmentation"] if part]
     elif not fits and width and height and width * height <= MAX_PIXELS and (mask := read_rle(parts or {})) is not None:
         data["segmentation"] = _resized(mask, width, height)
     if not has_box and (made := box_of(data)) is not None:
         data["bbox"] = made
-    if found.area is None and (area := _area(data, width, height)) is not None:
+    outlined = isinstance(data.get("segmentation"), list) and data["segmentation"] and width and height
+    if found.area is None and not outlined and (area := _area(data)) is not None:
         data["area"] = area
     if found.iscrowd is None:
         data["iscrowd"] = 0
-    return msgspec.json.encode(data)
+    return data
 
 
-def _area(data: dict[str, Any], width: int | None, height: int | None) -> float | None:
-    """The area of an object that does not say it: that of its parts, as areas of several are added; else its box's."""
+def _area(data: dict[str, Any]) -> float | None:
+    """The area of an object that does not say it and has no polygons: that of its mask, else of its box."""
     parts, box = data.get("segmentation"), data.get("bbox")
-    if isinstance(parts, list) and parts and width and height:
-        return sum(area_of(np.array(part, np.float64).reshape(-1, 2), width, height) for part in parts if len(part) > 5)
     if isinstance(parts, dict) and (mask := read_rle(parts)) is not None:
         return int(mask.sum())
     return round(box[2] * box[3], 3) if box and len(box) == 4 else None
@@ -108,11 +177,6 @@ def _resized(mask: Bools, width: int, height: int) -> dict[str, Any]:
         source = (np.arange(size) + 0.5) * (mask.shape[axis] / size)
         mask = mask.take(source.astype(np.int64), axis=axis)
     return {"size": [height, width], "counts": masks.compress(masks.of_mask(mask))}
-
-
-def area_of(polygon: npt.NDArray[np.float64], width: int, height: int) -> int:
-    """Pixels of a polygon, shape (points, 2), in an image of that size: what pycocotools counts as its area."""
-    return masks.area(masks.of_polygon(polygon, height, width))
 
 
 def box_of(data: dict[str, Any]) -> list[float] | None:

@@ -6,7 +6,7 @@ The rules are in `formats.coco`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.base.terms import Task
-from pipeline.formats._numbers import TOLERANCE, parse_numbers
+from pipeline.formats._numbers import TOLERANCE, numbers_of_lists
 from pipeline.formats._values import UnusableObject, mended, plain
 from pipeline.formats.coco.placing import box_of
+from pipeline.formats.coco.plain_polygons import Plain
 from pipeline.formats.coco.run_lengths import read_rle
 from pipeline.geometry import masks
-from pipeline.geometry.polygons import clip_polygon, join_polygons
+from pipeline.geometry.polygons import clip_polygon, join_polygons, order_of_pairs
 from pipeline.geometry.quadrilaterals import areas, four_corners, within
 
 Floats = npt.NDArray[np.float64]
@@ -33,9 +34,6 @@ _ROUNDED = 1e-4
 
 #: Tasks whose rows are outlines; those of the others have a box.
 OUTLINED = frozenset({Task.SEGMENT, Task.OBB})
-
-#: The text of numbers with commas between them, how many of them each polygon has, and whether no polygon is left out.
-Plain = tuple[bytes, list[int], bool]
 
 
 @dataclass
@@ -221,30 +219,42 @@ def _segments(rows: DecodedRows, sizes: Floats, losses: _RowReasons) -> tuple[Fl
             plain[i] = polygons
             if not polygons[2]:
                 losses.some(i, "short_part")
-    numbers = parse_numbers([text for text, _, _ in plain.values()])
-    lengths = np.array([sum(counts) for _, counts, _ in plain.values()], np.int64)
-    ends = np.cumsum(lengths)
-    single = np.array([len(counts) == 1 for _, counts, _ in plain.values()], np.bool_)
-    at = np.fromiter(plain, np.int64, len(plain))
-    for n in np.flatnonzero(~single).tolist():
-        i, stop = int(at[n]), int(ends[n])
-        edges = itertools.accumulate(plain[i][1], initial=stop - int(lengths[n]))
-        joined[i] = join_polygons([numbers[a:b].reshape(-1, 2) for a, b in itertools.pairwise(edges)]).ravel()
-    counts_of = np.zeros(len(rows.found), np.int64)
-    counts_of[at[single]] = lengths[single]
-    for i, given in joined.items():
-        counts_of[i] = len(given)
+    values, counts_of = _joined(plain, joined, len(rows.found))
     losses.add(counts_of == 0, "no_polygon")
     starts = np.concatenate([[0], np.cumsum(counts_of)])
-    if joined:
-        alone = numbers[np.repeat(single, lengths)]
-        numbers = np.empty(starts[-1])
-        here = np.zeros(len(rows.found), np.bool_)
-        here[at[single]] = True
-        numbers[np.repeat(here, counts_of)] = alone
-        for i, given in joined.items():
-            numbers[starts[i] : starts[i + 1]] = given
-    return _within(numbers / np.repeat(sizes, counts_of // 2, axis=0).ravel(), starts, losses)
+    return _within(values / np.repeat(sizes, counts_of // 2, axis=0).ravel(), starts, losses)
+
+
+def _joined(plain: Mapping[int, Plain], joined: dict[int, Floats], count: int) -> tuple[Floats, Ints]:
+    """The numbers of `count` rows, one polygon each, and how many each has: of `plain` ones and of those `joined`."""
+    points = numbers_of_lists([text for text, _, _ in plain.values()]).reshape(-1, 2)
+    at = np.fromiter(plain, np.int64, len(plain))
+    parts = np.array([len(counts) for _, counts, _ in plain.values()], np.int64)
+    sizes = np.array([sum(counts) for _, counts, _ in plain.values()], np.int64) // 2
+    first = np.cumsum(sizes) - sizes
+    pairs = (parts == 2) & bool(np.isfinite(points).all())
+    for n in np.flatnonzero((parts > 1) & ~pairs).tolist():
+        i = int(at[n])
+        edges = itertools.accumulate((size // 2 for size in plain[i][1]), initial=int(first[n]))
+        joined[i] = join_polygons([points[a:b] for a, b in itertools.pairwise(edges)]).ravel()
+    here = (parts == 1) | pairs
+    sizes = np.where(here, sizes + 2 * pairs, 0)
+    if not here.all() or pairs.any():
+        order = np.arange(int(sizes.sum())) + np.repeat(first - np.cumsum(sizes) + sizes, sizes)
+        middles = first[pairs] + np.array([plain[i][1][0] // 2 for i in at[pairs].tolist()], np.int64)
+        order[np.repeat(pairs, sizes)] = order_of_pairs(points, first[pairs], middles, (first + sizes - 2)[pairs])
+        points = points[order]
+    counts_of = np.zeros(count, np.int64)
+    counts_of[at] = 2 * sizes
+    if not joined:
+        return points.ravel(), counts_of
+    others = np.zeros(count, np.bool_)
+    for i, given in joined.items():
+        counts_of[i], others[i] = len(given), True
+    values = np.empty(int(counts_of.sum()))
+    values[np.repeat(~others, counts_of)] = points.ravel()
+    values[np.repeat(others, counts_of)] = np.concatenate([joined[i] for i in sorted(joined)])
+    return values, counts_of
 
 
 def _oriented(rows: DecodedRows, sizes: Floats, losses: _RowReasons) -> tuple[Floats, Ints]:
@@ -281,7 +291,7 @@ def _outlines(rows: DecodedRows, wanted: Bools) -> dict[int, Floats]:
             if isinstance(given, list) and len(given) == 1 and not len(given[0]) % 2:
                 outlines[i] = np.array(given[0], np.float64).reshape(-1, 2)
     ends = itertools.accumulate((counts[0] for _, counts, _ in plain.values()), initial=0)
-    numbers = parse_numbers([text for text, _, _ in plain.values()])
+    numbers = numbers_of_lists([text for text, _, _ in plain.values()])
     for i, (begin, stop) in zip(plain, itertools.pairwise(ends), strict=True):
         outlines[i] = numbers[begin:stop].reshape(-1, 2)
     return dict(sorted(outlines.items()))

@@ -22,16 +22,12 @@ from pipeline.formats._values import UnusableObject, as_pixels, mended, plain, s
 from pipeline.formats.coco.exhaustive import exhaustive
 from pipeline.formats.coco.options import Options
 from pipeline.formats.coco.placing import reach_of, transformed
-from pipeline.formats.coco.row_text import OUTLINED, DecodedRows, Plain, are_shares, boxes_of, values_of
+from pipeline.formats.coco.plain_polygons import Plain, plain_polygons
+from pipeline.formats.coco.row_text import OUTLINED, DecodedRows, are_shares, boxes_of, values_of
 from pipeline.formats.coco.unsaid import strict, words_of
 from pipeline.tables.schema import LabelState
 
 _BATCH = 4096
-
-_BLANKS = b" \t\r\n"
-
-#: What numbers are made of but for exponents: those may be too large for a float, and are reported by who decodes them.
-_DIGITS = b"0123456789-." + _BLANKS
 
 Floats = npt.NDArray[np.float64]
 
@@ -292,7 +288,7 @@ def _or_error(decode: Callable[[bytes], Any], raws: list[bytes], i: int, task: T
 
 def _plain_of(raws: list[bytes], found: list[Any], task: Task, *, crowds: bool) -> list[Plain | None]:
     """See `DecodedRows`; what is no plain polygon is decoded in `found`, and `crowds` where they are objects."""
-    plain = _all_plain([b"" if isinstance(a, Exception) else bytes(a.segmentation) for a in found])
+    plain = plain_polygons([b"" if isinstance(a, Exception) else bytes(a.segmentation) for a in found])
     for i, polygon in enumerate(plain):
         # The mask of a crowd is in no row, and has numbers by the hundred.
         if (
@@ -302,53 +298,6 @@ def _plain_of(raws: list[bytes], found: list[Any], task: Task, *, crowds: bool) 
         ):
             found[i] = _or_error(_polygons, raws, i, task)
     return plain
-
-
-def _all_plain(texts: list[bytes]) -> list[Plain | None]:
-    """`_plain` of each of `texts`; of one polygon it takes a look at what is left of all without their digits.
-
-    That takes 0.6 of the time (2026-11-29).
-    """
-    if not texts:
-        return []
-    shapes = b"\0".join(texts).translate(None, _DIGITS).split(b"\0")  # which is in no JSON
-    counts: dict[bytes, int] = {}
-    plain: list[Plain | None] = []
-    for text, shape in zip(texts, shapes, strict=True):
-        count = counts.get(shape)
-        if count is None:
-            commas = len(shape) - 4
-            count = counts[shape] = commas + 1 if shape == b"[[" + b"," * commas + b"]]" else 0
-        if count and text.startswith(b"[[") and text.endswith(b"]]"):
-            plain.append((text[2:-2], [count], True) if count >= 6 and not count % 2 else (b"", [], False))
-        else:
-            plain.append(_plain(text))
-    return plain
-
-
-def _plain(text: bytes) -> Plain | None:
-    """The polygons of 3 points and more; None where it is anything else, or has numbers of an unusual form."""
-    if text[:2] != b"[[":
-        text = text.translate(None, _BLANKS)
-    if text[:2] != b"[[" or text[-2:] != b"]]":
-        return None
-    numbers = text[2:-2]
-    commas = numbers.translate(None, _DIGITS)
-    if commas.strip(b","):
-        return _plain_parts(numbers.translate(None, _BLANKS).split(b"],["))
-    count = len(commas) + 1
-    return (numbers, [count], True) if count >= 6 and not count % 2 else (b"", [], False)
-
-
-def _plain_parts(parts: list[bytes]) -> Plain | None:
-    commas = [part.translate(None, _DIGITS) for part in parts]
-    if any(rest.strip(b",") for rest in commas):
-        return None
-    counts = [len(rest) + 1 for rest in commas]
-    if len(parts) > 2 and set(counts) == {2}:  # points in pairs
-        return b",".join(parts), [2 * len(parts)], True
-    good = [i for i, count in enumerate(counts) if count >= 6 and not count % 2]
-    return b",".join([parts[i] for i in good]), [counts[i] for i in good], len(good) == len(parts)
 
 
 def _name_of(raw: bytes) -> str:

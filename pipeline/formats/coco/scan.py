@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -24,6 +25,8 @@ from pipeline.formats._values import as_id, category_name, finite, plain, shown,
 Ints = npt.NDArray[np.int64]
 
 Id = int | str | float | None
+
+Owners: TypeAlias = "list[Id] | array[int]"
 
 _ARRAYS = frozenset({"images", "annotations"})
 
@@ -59,9 +62,10 @@ class _Reader:
 
     def __init__(self, task: Task) -> None:
         self.pose = task is Task.POSE
-        self.spans: dict[str, list[Ints]] = {"images": [], "annotations": []}
+        #: Of each chunk where it begins, and the spans of its elements from there on.
+        self.spans: dict[str, list[tuple[int, npt.NDArray[np.uint32]]]] = {"images": [], "annotations": []}
         self.images: list[_ImageEntry | str] = []
-        self.owners: list[Id] = []
+        self.owners: list[Owners] = []
         #: How many keypoints annotations have, by category.
         self.points: Counter[tuple[Id, int]] = Counter()
 
@@ -69,12 +73,12 @@ class _Reader:
         """Read what belongs to what in a chunk, and note where its elements are."""
         if not chunk.first:  # of two members of one name the last counts, as for `json`
             self._forget(chunk.member)
-        self.spans[chunk.member].append(chunk.spans)
+        self.spans[chunk.member].append((chunk.base, (chunk.spans - chunk.base).astype(np.uint32)))
         if chunk.member == "images":
             self.images += _decoded(_images, chunk, _image_of)
             return
         found = _decoded(_owners[self.pose], chunk, self._owner_of)
-        self.owners += [row.image_id for row in found]
+        self.owners.append(_owners_of([row.image_id for row in found]))
         if self.pose:
             self.points.update(
                 (row.category_id, row.keypoints and bytes(row.keypoints).count(b",") + 1)
@@ -102,8 +106,23 @@ class _Reader:
             self.points.clear()
 
     def array(self, member: str) -> Ints:
-        """The spans of all elements of a member, shape (n, 2)."""
-        return np.concatenate([np.zeros((0, 2), np.int64), *self.spans[member]])
+        """The spans of all elements of a member, shape (n, 2), which are let go of here."""
+        chunks, self.spans[member] = self.spans[member][::-1], []
+        made = np.empty((sum(len(spans) for _, spans in chunks), 2), np.int64)
+        at = 0
+        while chunks:
+            base, spans = chunks.pop()
+            np.add(spans, base, out=made[at : at + len(spans)])
+            at += len(spans)
+        return made
+
+
+def _owners_of(ids: list[Id]) -> Owners:
+    """The ids of the images of annotations: whole numbers are an array, which has a fifth of the size."""
+    try:
+        return array("q", ids)  # type: ignore[arg-type]
+    except (TypeError, OverflowError):
+        return ids
 
 
 def _image_of(text: bytes, line: int) -> _ImageEntry | str:
@@ -136,15 +155,16 @@ def outline(pieces: Iterable[bytes], task: Task, names: ImageNames | None) -> Fi
         reader.take(chunk)
     _must_be_coco(file)
     rest, shown = _rest(file.rest)
-    found = FileOutline(
-        reader.array("images"), reader.array("annotations"), np.zeros(0, np.int64), [], [], [], rest=shown
-    )
+    empty = np.zeros((0, 2), np.int64)
+    found = FileOutline(reader.array("images"), empty, np.zeros(0, np.int64), [], [], [], rest=shown)
     _categories(found, rest.get("categories"))
-    if reader.owners and not found.labels:
+    if any(reader.owners) and not found.labels:
         raise Malformed("has annotations but no categories: their classes have no names")
     if task is Task.POSE:
         _keypoints(found, rest.get("categories"), reader.points)
     _take_images(found, reader.images, names)
+    reader.images = []
+    found.annotations = reader.array("annotations")
     _belongings(found, reader.owners)
     return found
 
@@ -193,7 +213,7 @@ def captions(pieces: Iterable[bytes], of: FileOutline) -> tuple[Ints, Ints]:
     for chunk in LargeObject(pieces, _ARRAYS).chunks():
         if chunk.member == "annotations":
             reader.take(chunk)
-    owner = np.array([_index_of(of.index_of_id, i) for i in reader.owners], np.int64)
+    owner = np.array([_index_of(of.index_of_id, i) for some in reader.owners for i in some], np.int64)
     order = np.flatnonzero(owner >= 0)
     return reader.array("annotations")[order], owner[order]
 
@@ -343,23 +363,31 @@ def _leave_out(found: FileOutline, key: Id, path: str, reason: str, detail: str)
     found.problems.append((path, reason, detail, 0))
 
 
-def _belongings(found: FileOutline, owners: Sequence[Id]) -> None:
-    """The image of each annotation; those of none are taken out."""
-    found.image_of = np.fromiter(map(found.index_of_id.get, owners, itertools.repeat(-1)), np.int64, len(owners))
-    for number in np.flatnonzero(found.image_of == -1).tolist():
-        found.image_of[number] = _index_of(found.index_of_id, owners[number])
-    lost = np.flatnonzero(found.image_of < 0)
-    if not len(lost):
+def _belongings(found: FileOutline, owners: list[Owners]) -> None:
+    """The image of each annotation; those of none are taken out. Chunks of `owners` are let go of as they are read."""
+    found.image_of = np.empty(sum(map(len, owners)), np.int64)
+    lost: list[tuple[int, Id]] = []
+    at = 0
+    for number in range(len(owners)):
+        some, owners[number] = owners[number], []
+        here = found.image_of[at : at + len(some)]
+        here[:] = np.fromiter(map(found.index_of_id.get, some, itertools.repeat(-1)), np.int64, len(some))
+        for i in np.flatnonzero(here < 0).tolist():
+            if here[i] == -1:
+                here[i] = _index_of(found.index_of_id, some[i])
+            if here[i] < 0:
+                lost.append((at + i, some[i]))
+        at += len(some)
+    if not lost:
         return
     with_image: Counter[int] = Counter()
-    for number in lost.tolist():
+    for number, owner in lost:
         if found.image_of[number] == _LOST:
-            owner = owners[number]
             with_image[
                 next(found.lost_with[k] for k in (owner, as_id(owner), str(owner), _int(owner)) if k in found.lost_with)
             ] += 1
         else:
-            found.problems.append(("", "no_such_image", _no_image_of(number, owners[number]), 1))
+            found.problems.append(("", "no_such_image", _no_image_of(number, owner), 1))
     for problem, count in with_image.items():
         found.problems[problem] = (*found.problems[problem][:3], count)
     keep = found.image_of >= 0
