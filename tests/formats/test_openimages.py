@@ -66,6 +66,17 @@ def image_labels(*rows: str) -> bytes:
     return "".join(f"{row}\n" for row in (LABEL_HEAD, *rows)).encode()
 
 
+@pytest.mark.parametrize("more", [b"\rmore", b" more", b""], ids=["a carriage return", "a blank", "a comma"])
+def test_what_the_first_line_has_costs_no_row(more: bytes) -> None:
+    head, *rows = TEST.splitlines()
+    file = b"\n".join([head + b"," + more, *(row + b",0" for row in rows)])
+    parsed, found = parse(file, NAMES)
+    assert (parsed.rows.num_rows, found.problems, parsed.problems) == (len(rows), [], [])
+    damaged, found = parse(file + b"\nshort,row", NAMES)
+    assert [detail.partition(" of ")[0] for *_, detail, _ in found.problems] == [f"line {len(rows) + 2}"]
+    assert damaged.rows.num_rows == len(rows)
+
+
 @pytest.mark.parametrize("file", [TRAIN, TEST], ids=["V6", "V4"])
 def test_real_boxes_are_those_of_the_csv(file: bytes) -> None:
     parsed, found = parse(file, NAMES, options={"crowd": "keep", "numbers": "%.7f"})

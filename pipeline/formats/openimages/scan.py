@@ -100,12 +100,14 @@ class _Split:
         self.has_boxes, self.has_labels = self.has_boxes or boxes, self.has_labels or not boxes
         number, waiting = 1, True
         for begin, block in self._sized(given):
+            if waiting:  # the first line is that of the columns
+                head = block.find(b"\n", len(block) - len(block.lstrip())) + 1 or len(block)
+                number += block.count(b"\n", 0, head)
+                begin, block, waiting = begin + head, block[head:], False  # noqa: PLW2901
+                if not block:
+                    continue
             found = lines_of(block, len(columns))
             spans, images, classes, starts = found.spans, found.images, found.classes, found.begins_run
-            if waiting:  # the first line is that of the columns
-                spans, images, classes, starts = spans[1:], images[1:], classes[1:], starts[1:].copy()
-                starts[:1] = True
-                waiting = False
             for line, fields in found.bad:
                 detail = f"line {number + line} {what} has {plural(fields, 'field')}, not {len(columns)}, or no names"
                 self.problems.append(("", "bad_row", f"{detail}; correct it", int(boxes)))
