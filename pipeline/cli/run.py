@@ -54,7 +54,7 @@ def run_cli(arguments: list[str] | None = None) -> int:
         code = _exit_code(arguments)
         run.code = code if run.code is None else run.code
         note(logging.INFO, f"ends with exit code {code} ({run.status}) after {run.facts()['seconds']:.1f} s")
-        unbound_stop()  # what those who are told do has a bound of its own
+        unbound_stop()  # what those who are notified do has a bound of its own
     end_log_file()
     return code
 

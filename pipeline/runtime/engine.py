@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.runtime.interrupt import check_stop
-from pipeline.runtime.spare import Alone
+from pipeline.runtime.spare import sparing
 
 if TYPE_CHECKING:
     from pipeline.runtime.helpers import Helpers
@@ -158,8 +158,8 @@ class Engine(AbstractContextManager["Engine"]):
             return self._remote.map(function, tasks)
         kind = self.kind(files)
         if kind == "sync" or (kind == "threads" and len(tasks) == 1):
-            alone = kind == "sync" and self.scheduler == "auto"
-            return _in_turn(Alone(function, self.workers - 1) if alone else function, tasks)
+            spare = self.workers - 1 if kind == "sync" and self.scheduler == "auto" else 0
+            return _in_turn(function, tasks, spare)
         import dask.callbacks
         import dask.delayed
 
@@ -226,10 +226,13 @@ class Engine(AbstractContextManager["Engine"]):
         return {"scheduler": get_sync}
 
 
-def _in_turn(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]]) -> Iterator[T]:
+def _in_turn(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], spare: int) -> Iterator[T]:
+    """Do tasks one at a time, while `spare` processors have nothing to do."""
     for task in tasks:
         check_stop()
-        yield function(*task)
+        with sparing(spare):
+            result = function(*task)
+        yield result
 
 
 def _cores() -> int:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
-
-T = TypeVar("T")
+from collections.abc import Iterator
 
 _SPARE = [0]
 
@@ -25,15 +22,3 @@ def sparing(number: int) -> Iterator[None]:
         yield
     finally:
         _SPARE[0] = before
-
-
-class Alone:
-    """A function of tasks that are done one at a time, while `number` processors have nothing to do."""
-
-    def __init__(self, function: Callable[..., T], number: int) -> None:
-        self._function, self._number = function, number
-
-    def __call__(self, *task: Any) -> Any:
-        """Do a task."""
-        with sparing(self._number):
-            return self._function(*task)

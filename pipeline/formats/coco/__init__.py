@@ -85,7 +85,7 @@ def layout(folder: str, task: Task) -> dict[str, str]:
 
 
 def recognises(head: bytes) -> bool:
-    """Whether a file begins as an object with the keys of COCO, or of VIA, whose user is told what to do.
+    """Whether a file begins as an object with the keys of COCO, or of VIA, whose user is shown what to do.
 
     See `SingleFileFormat.recognises`.
     """

@@ -1,7 +1,7 @@
 """A document read a piece at a time: where its images are, by their bytes; all between them goes through Expat.
 
 An ``<image>`` is found, not read: nothing that XML allows has ``<image`` anywhere but a comment, a CDATA section or
-such an element, and those are told apart. A document of 200 MB is so read at the speed of its disk, in the memory of
+such an element, and those are distinguished. A document of 200 MB is so read at the speed of its disk, in the memory of
 one image; that an image is well-formed shows when its objects are read.
 """
 

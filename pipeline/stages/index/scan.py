@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipeline import formats, storage
-from pipeline.base.arrow import arrow_alone
 from pipeline.base.terms import IMAGE_SUFFIXES
 from pipeline.job.job import Job, SourceJob
 from pipeline.job.named_splits import forget_lists
@@ -186,7 +185,6 @@ def import_for_index() -> None:
 
     assert dask.delayed
     assert pyarrow.parquet
-    arrow_alone()
 
 
 def import_for_plan() -> None:
