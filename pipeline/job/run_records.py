@@ -29,6 +29,7 @@ from pipeline.job.job import target_name
 from pipeline.runtime.log import LOG
 from pipeline.runtime.run import Run, compact_stamp, stamp_of
 from pipeline.storage.processes import is_gone, myself
+from pipeline.storage.retry import while_wanted
 from pipeline.target.manifest import FOLDER, is_subset
 from pipeline.target.records import content_of
 
@@ -212,9 +213,10 @@ class RunRecords:
     def _patiently(self, work: Callable[[], None]) -> bool:
         """Do `work` at the target or beside it, with little patience for a store; whether it was done."""
         done: list[bool] = []
+        given_up = threading.Event()
 
         def attempt() -> None:
-            with contextlib.suppress(CocoDiyError, OSError):
+            with contextlib.suppress(CocoDiyError, OSError), while_wanted(given_up.is_set):
                 work()
                 done.append(True)
 
@@ -224,6 +226,7 @@ class RunRecords:
             thread = threading.Thread(target=attempt, daemon=True)
             thread.start()
             thread.join(_STORE_SECONDS)
+            given_up.set()
         return bool(done)
 
 

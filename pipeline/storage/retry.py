@@ -6,16 +6,20 @@ missing bucket, a full store, 404) is given up at the first answer.
 
 Waits double, and are random by half, so that requests which failed together do not come back together. A server's
 Retry-After counts in their stead, up to `LONGEST_ASKED_S`. Tries count in a row; for a transfer that gets on they begin
-anew. There is no deadline beside them: what stalls for `fetch.timeout` seconds counts as broken. Below a store's
-tries obstore has its own for each request, up to 120 s (`stores.credentials.client_options`).
+anew. There is no deadline beside them: what stalls for `fetch.timeout` seconds counts as broken. A thread whose answer
+nobody waits for any more gives up at once (`while_wanted`): it would go on asking, and logging, amid the next run of
+this process. Below a store's tries obstore has its own for each request, up to 120 s
+(`stores.credentials.client_options`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -32,6 +36,9 @@ LONGEST_ASKED_S = 600.0
 
 #: Its own: a program that has seeded the numbers of `random` keeps them.
 CHANCE = random.Random()
+
+#: `ended`: what says that nobody waits for the answers of this thread, see `while_wanted`.
+_ANSWERS = threading.local()
 
 
 @dataclass(frozen=True)
@@ -77,12 +84,30 @@ def retried(
             return ask()
         except Exception as error:
             failures += 1
-            if failures >= policy.tries or not passing(error):
+            if failures >= policy.tries or not passing(error) or not wanted():
                 raise
             seconds = policy.wait(failures)
             log_retry(name(), str(error), failures, policy, seconds)
-        pause(seconds)
-        check_stop()
+            pause(seconds)
+            check_stop()
+            if not wanted():
+                raise
+
+
+@contextlib.contextmanager
+def while_wanted(ended: Callable[[], bool]) -> Iterator[None]:
+    """While inside, this thread tries nothing again once `ended` says that nobody waits for its answers."""
+    _ANSWERS.ended = ended
+    try:
+        yield
+    finally:
+        del _ANSWERS.ended
+
+
+def wanted() -> bool:
+    """Whether somebody waits for the answers of this thread, see `while_wanted`."""
+    ended: Callable[[], bool] | None = getattr(_ANSWERS, "ended", None)
+    return ended is None or not ended()
 
 
 def log_retry(name: str, reason: str, failures: int, policy: Policy, seconds: float) -> None:

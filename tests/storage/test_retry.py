@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -12,7 +13,16 @@ from hypothesis import strategies as st
 from pipeline.base.errors import Interrupted
 from pipeline.runtime.interrupt import STOP
 from pipeline.runtime.log import LOG
-from pipeline.storage.retry import CONNECTION, LONGEST_ASKED_S, REQUEST, TRANSFER, Policy, asked_wait, retried
+from pipeline.storage.retry import (
+    CONNECTION,
+    LONGEST_ASKED_S,
+    REQUEST,
+    TRANSFER,
+    Policy,
+    asked_wait,
+    retried,
+    while_wanted,
+)
 
 POLICIES = st.builds(Policy, st.integers(1, 9), st.floats(0.001, 1), st.floats(1, 60))
 
@@ -59,6 +69,23 @@ def test_a_stop_ends_a_wait() -> None:
     with pytest.raises(Interrupted):
         retried(failing(1, OSError()), REQUEST, lambda _: True, lambda: "x", lambda _: STOP.set())
     STOP.clear()
+
+
+@pytest.mark.parametrize("waits", [0, 1])
+def test_an_answer_that_nobody_waits_for_is_asked_for_no_more(waits: int, caplog: pytest.LogCaptureFixture) -> None:
+    ended = threading.Event()
+    asked: list[int] = []
+
+    def ask() -> None:
+        asked.append(1)
+        if not waits:
+            ended.set()
+        raise OSError("away")
+
+    with caplog.at_level(logging.INFO, LOG.name), pytest.raises(OSError, match="away"), while_wanted(ended.is_set):
+        retried(ask, REQUEST, lambda _: True, lambda: "x", lambda _: ended.set())
+    assert (len(asked), len(caplog.messages)) == (1, waits)
+    answer(failing(1, OSError()), REQUEST, [])  # this thread is as before
 
 
 def test_each_retry_is_in_the_log_without_its_cure(caplog: pytest.LogCaptureFixture) -> None:

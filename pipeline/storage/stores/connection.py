@@ -12,7 +12,7 @@ from pipeline.base.errors import ConfigError, unknown
 from pipeline.runtime.counters import REQUESTS, count
 from pipeline.runtime.log import LOG
 from pipeline.storage.address import OBJECT_STORES, Address
-from pipeline.storage.retry import CONNECTION, retried
+from pipeline.storage.retry import CONNECTION, retried, wanted
 from pipeline.storage.stores.credentials import fsspec_options
 from pipeline.storage.stores.options import scrub
 from pipeline.storage.stores.store_errors import Missing, Refused, of_connection, of_status
@@ -72,7 +72,7 @@ class Connection:
         try:
             return _asked(call, writing=writing)
         except Refused as refused:
-            if refused.passing and self.address.protocol in _CONNECTED:
+            if refused.passing and self.address.protocol in _CONNECTED and wanted():
                 self._reopen(fs)
             raise
 

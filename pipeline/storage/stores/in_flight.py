@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from pipeline.runtime.counters import count_file
 from pipeline.runtime.interrupt import STOP, STOP_SECONDS, check_stop
-from pipeline.storage.retry import REQUEST, retried
+from pipeline.storage.retry import REQUEST, retried, while_wanted
 from pipeline.storage.stores.store_errors import Missing, Refused
 
 T = TypeVar("T")
@@ -166,15 +166,16 @@ class _Crew:
 
     def _run(self) -> None:
         try:
-            while (taken := self._take()) is not None:
-                item = taken[0]
-                try:
-                    ask, name = functools.partial(self._work, item), functools.partial(self._name, item)
-                    result = persist(ask, name, self._closed.wait)
-                except Refused as refused:
-                    result = refused
-                self._room.get()
-                self._done.put((item, result))
+            with while_wanted(self._closed.is_set):
+                while (taken := self._take()) is not None:
+                    item = taken[0]
+                    try:
+                        ask, name = functools.partial(self._work, item), functools.partial(self._name, item)
+                        result = persist(ask, name, self._closed.wait)
+                    except Refused as refused:
+                        result = refused
+                    self._room.get()
+                    self._done.put((item, result))
             self._done.put(None)
         except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
             self._done.put(error)

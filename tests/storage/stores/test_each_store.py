@@ -20,6 +20,7 @@ import yaml
 
 from pipeline import storage
 from pipeline.base.errors import ConfigError, StorageError
+from pipeline.runtime.log import LOG
 from pipeline.storage.stores import lease
 from tests.conftest import MakeSubset, Run
 from tests.support import stores
@@ -424,6 +425,20 @@ def test_sftp_that_refuses(tmp_path: Path, local: Any) -> None:
             assert str(told.value).startswith(f"{server.url}/subset: ")
             after = log.read_text().count("Connection from") + log.read_text().count("Connection closed")
             assert after - before <= 2
+
+
+def test_what_was_given_up_is_not_asked_again_when_the_server_is_gone(
+    tmp_path: Path, local: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Threads that had files under way end with them: they would tell of their tries amid the next run's log."""
+    with stores.running(stores.sftp(tmp_path / "sftp", "internal-sftp -R")) as server:
+        local(server.options)
+        paths, data = names(300)
+        with pytest.raises(StorageError, match="no permission"):
+            storage.locate_writable(f"{server.url}/subset").write_many(paths, data)
+    with caplog.at_level("INFO", LOG.name):
+        time.sleep(2.0)
+    assert [text for text in caplog.messages if "; try " in text] == []
 
 
 def test_a_check_makes_two_requests(url: str, proxy: Proxy, tmp_path: Path, run: Run) -> None:
