@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from pipeline.stages.index.listed_files import (
     with_unlisted_images,
 )
 from pipeline.stages.index.parts import BucketState, made_of, write_part
-from pipeline.stages.index.previous import previous_bucket
+from pipeline.stages.index.previous import PreviousBucket, previous_bucket
 from pipeline.stages.index.summary import bucket_summary
 from pipeline.tables import schema
 
@@ -68,16 +69,19 @@ def update_bucket(task: BucketTask, listing: BucketListing, unclaimed: Sequence[
             return BucketDone(bucket, labels.num_rows, previous.summary, _in_order(listing, labels, stats).tobytes())
     fresh = read_labels(spec, bucket, labels.filter(pa.array(~same)), finder, task.keep)
     stats[~same], contents[~same] = fresh.stats, fresh.contents
-    rows, states, problems = fresh.rows, fresh.states, fresh.problems
-    if previous is not None and same.any():
-        rows, states, problems = previous.updated(labels, same, fresh)
     labels = labels.set_column(labels.schema.get_field_index("size"), "size", pa.array(stats[:, 0]))
     files = files_table(bucket, labels, images, (fingerprints(stats, started_ns), image_marks), contents)
-    found = finder.complete(image_rows(spec, bucket, labels, with_unlisted_images(spec, labels, images), states))
-    summary = bucket_summary(spec, found, rows, problems, labels, contents)
     ordered = _in_order(listing, labels, stats)
     unproven = files["fingerprint"].null_count > (images.num_rows if image_marks is None else 0)
     proof = _as_read(listing, ordered) if not unproven else None
+    if previous is not None and previous.says_the_same(files, image_marks is not None):
+        write_files(task, previous, files, proof)
+        return BucketDone(bucket, labels.num_rows, previous.summary, ordered.tobytes())
+    rows, states, problems = fresh.rows, fresh.states, fresh.problems
+    if previous is not None and same.any():
+        rows, states, problems = previous.updated(labels, same, fresh)
+    found = finder.complete(image_rows(spec, bucket, labels, with_unlisted_images(spec, labels, images), states))
+    summary = bucket_summary(spec, found, rows, problems, labels, contents)
     write_bucket(task, task.made_by, BucketTables(files, found, rows, problems), summary, proof)
     return BucketDone(bucket, labels.num_rows, summary, ordered.tobytes())
 
@@ -118,10 +122,7 @@ def write_bucket(
     `listing` is as in `BucketState`.
     """
 
-    def write(table: str, data: pa.Table, fitting: pa.Schema, **options: Any) -> str:
-        data = data.cast(fitting).replace_schema_metadata(None)
-        return write_part(task.directory, table, task.bucket, lambda file: pq.write_table(data, file, **options))
-
+    write = functools.partial(_write, task)
     digests = {
         "annotations": write(
             "annotations",
@@ -137,3 +138,16 @@ def write_bucket(
     }
     state = BucketState(made_by, summary, unsettled(tables.images, tables.problems), digests, listing)
     state.write(task.directory, task.bucket)
+
+
+def write_files(task: BucketTask, previous: PreviousBucket, files: pa.Table, listing: str | None) -> None:
+    """Write the table `files` anew, beside the others as they are; `listing` is as in `BucketState`."""
+    digests = {**previous.parts, "files": _write(task, "files", files, schema.files())}
+    state = BucketState(task.made_by, previous.summary, previous.unsettled, digests, listing)
+    state.write(task.directory, task.bucket)
+
+
+def _write(task: BucketTask, table: str, data: pa.Table, fitting: pa.Schema, **options: Any) -> str:
+    """Write a part of the bucket; returns its digest."""
+    data = data.cast(fitting).replace_schema_metadata(None)
+    return write_part(task.directory, table, task.bucket, lambda file: pq.write_table(data, file, **options))

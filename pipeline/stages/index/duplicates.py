@@ -28,9 +28,11 @@ def duplicate_rows(file: Ints, class_id: Ints, boxes: Sequence[Floats], tail: pa
             hashed = (hashed ^ (hashed >> np.uint64(29))) * prime + np.ascontiguousarray(column).view(np.uint64)
     result = np.zeros(len(hashed), np.bool_)
     ordered = np.sort(hashed)
-    if not (ordered[1:] == ordered[:-1]).any():
+    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if not len(repeated):
         return result
-    order = np.argsort(hashed, kind="stable")
+    some = np.flatnonzero(repeated[np.searchsorted(repeated, hashed).clip(max=len(repeated) - 1)] == hashed)
+    order = some[np.argsort(hashed[some], kind="stable")]
     again = np.flatnonzero(hashed[order][1:] == hashed[order][:-1])
     seen: dict[int, set[tuple[int, int, bytes]]] = {}
     for i in again.tolist():

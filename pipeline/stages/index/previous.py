@@ -27,7 +27,7 @@ Bools = npt.NDArray[np.bool_]
 class PreviousBucket:
     """The tables of a bucket in `directory`; `files` is one of them, `summary` its counts.
 
-    `unsettled`: files of other buckets may decide about rows of this one.
+    `unsettled`: files of other buckets may decide about rows of this one. `parts` are the digests of the tables.
     """
 
     directory: str
@@ -35,6 +35,7 @@ class PreviousBucket:
     files: pa.Table
     summary: dict[str, SourceTotals]
     unsettled: bool
+    parts: dict[str, str]
 
     def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """One of its tables."""
@@ -71,12 +72,28 @@ class PreviousBucket:
         same = pc.equal(marks.take(of_now), before["fingerprint"].combine_chunks().take(of_before))
         return pc.or_(pc.fill_null(same, False), pc.invert(pc.or_(of_before.is_valid(), of_now.is_valid())))
 
+    def says_the_same(self, files: pa.Table, images_marked: bool) -> bool:
+        """Whether `files` differ from what they were in times and inodes of label files alone.
+
+        Their contents are the same then, and so is what was read out of them. `images_marked`: fingerprints of images
+        decide about rows, too.
+        """
+        if self.unsettled or files.num_rows != self.files.num_rows:
+            return False
+        of_labels = pc.equal(files["kind"], Kind.LABEL.value)
+        if pc.any(pc.equal(files["content"], pa.scalar(0, pa.uint64()))).as_py():
+            return False  # one was not read
+        if images_marked and not files.filter(pc.invert(of_labels)).equals(
+            self.files.filter(pc.equal(self.files["kind"], Kind.IMAGE.value))
+        ):
+            return False
+        return bool(files.drop_columns("fingerprint").equals(self.files.drop_columns("fingerprint")))
+
     def updated(self, labels: pa.Table, same: Bools, fresh: LabelReading) -> tuple[pa.Table, pa.Table, pa.Table]:
         """Rows, states and problems of all `labels`: of the `same` ones as they were, `fresh` of the others."""
         keys = labels["key"].combine_chunks()
-        unchanged = keys.filter(pa.array(same))
-        rows = _merged(self.table("annotations"), fresh.rows, unchanged, schema.annotations())
-        problems = _merged(self.table("problems"), fresh.problems, unchanged, schema.problems())
+        rows = _merged(self.table("annotations"), fresh.rows, keys, same).cast(schema.annotations())
+        problems = _merged(self.table("problems"), fresh.problems, keys, same).cast(schema.problems())
         images = self.table("images", ["key", *states_schema().names])
         old = images.take(pc.index_in(keys, images["key"].combine_chunks()))
         new = fresh.states.take(pc.index_in(keys, keys.filter(pa.array(~same))))
@@ -87,11 +104,18 @@ class PreviousBucket:
         return rows, pa.table(states, schema=states_schema()), problems
 
 
-def _merged(before: pa.Table, fresh: pa.Table, unchanged: pa.Array, fitting: pa.Schema) -> pa.Table:
-    """Rows of `unchanged` keys as they were, and fresh ones, by key and line."""
-    before = before.filter(pc.is_in(before["key"], unchanged)).cast(fitting)
-    both = pa.concat_tables([before, fresh.cast(fitting)])
-    return both.sort_by([("key", "ascending"), ("line", "ascending")]).combine_chunks()
+def _merged(before: pa.Table, fresh: pa.Table, keys: pa.Array, same: Bools) -> pa.Table:
+    """Rows of those of `keys`, which are sorted, that are the `same` as they were, and `fresh` ones of the others.
+
+    Those of one key stay in their order.
+    """
+    at = [pc.fill_null(pc.index_in(table["key"], keys), -1).to_numpy() for table in (before, fresh)]
+    kept = np.append(same, False)[at[0]]
+    at[0] = np.where(kept, at[0], -1)
+    position = np.concatenate(at)
+    order = np.argsort(position, kind="stable")
+    both = pa.concat_tables([before, fresh.cast(before.schema)]).combine_chunks()
+    return both.take(pa.array(order[np.count_nonzero(position < 0) :]))
 
 
 def previous_bucket(directory: str, bucket: int, made_by: dict[str, Any]) -> PreviousBucket | None:
@@ -103,4 +127,4 @@ def previous_bucket(directory: str, bucket: int, made_by: dict[str, Any]) -> Pre
         files = index_part(directory, "files", bucket).combine_chunks()
     except DataError:
         return None
-    return PreviousBucket(directory, bucket, files, state.summary, state.unsettled)
+    return PreviousBucket(directory, bucket, files, state.summary, state.unsettled, state.parts)

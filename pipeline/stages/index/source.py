@@ -67,8 +67,6 @@ def update(
         count = bucket_count(buckets, whole.images, before)
         return _update_whole(whole, directory, found, count, engine, progress, keep)
     count = bucket_count(buckets, found.images, before)
-    # Where most of the index is done, few files are read, and processes are not worth their start.
-    changed = found.label_files if usable is None else 0
     payloads, order = assign(spec, found, count)
     function = functools.partial(index_bucket, spec, directory, count, keep, unclaimed_images(spec, found))
     drop_foreign_parts(directory, count)
@@ -79,7 +77,9 @@ def update(
             summaries |= _unchanged(directory, made_of(spec_digest, count), payloads)
             step.add(sum(payloads[bucket].labels for bucket in summaries))
         tasks = [(bucket, payload) for bucket, payload in enumerate(payloads) if bucket not in summaries]
-        for done in engine.map(function, tasks, files=changed):
+        labels = sum(payloads[bucket].labels for bucket, _ in tasks)
+        # Of a bucket that is there few files are read, and its tables: a third of the work.
+        for done in engine.map(function, tasks, files=labels if usable is None else labels // 4):
             summaries[done.bucket] = done.summary
             stats[order[done.bucket]] = np.frombuffer(done.stats, np.int64).reshape(-1, 4)
             step.add(done.files)

@@ -153,7 +153,7 @@ def test_what_is_unchanged_is_seen_by_its_fingerprint() -> None:
     marks = fingerprints(listed.label_stats, 10**18), fingerprints(listed.image_stats, 10**18)
     contents = np.array([11, 12, 13], np.uint64)
     files = files_table(0, listed.labels, listed.images, marks, contents)
-    before = PreviousBucket("", 0, files, {}, unsettled=False)
+    before = PreviousBucket("", 0, files, {}, unsettled=False, parts={})
     same, found = before.unchanged(listed.labels, listed.images, marks)
     assert same.all()
     assert found.tolist() == contents.tolist()
@@ -169,6 +169,40 @@ def test_what_is_unchanged_is_seen_by_its_fingerprint() -> None:
     assert same.tolist() == [False, True, True]
 
 
+@pytest.mark.parametrize(
+    ("case", "same"),
+    [
+        ("label touched", True),
+        ("label of another content", False),
+        ("label not read", False),
+        ("label of another size", False),
+        ("image touched", True),
+        ("image touched that decides", False),
+        ("image gone", False),
+        ("unsettled", False),
+    ],
+)
+def test_labels_of_other_times_alone_say_the_same(case: str, same: bool) -> None:
+    listed = listed_files(SPEC, listing(*FILES))
+    stats, contents = [listed.label_stats, listed.image_stats], np.array([11, 12, 2**64 - 1], np.uint64)
+
+    def table(images: pa.Table = listed.images) -> pa.Table:
+        sizes = listed.labels.set_column(listed.labels.column_names.index("size"), "size", pa.array(stats[0][:, 0]))
+        marks = fingerprints(stats[0], 10**18), fingerprints(stats[1], 10**18)
+        return files_table(0, sizes, images, (marks[0], marks[1].slice(0, images.num_rows)), contents)
+
+    before = PreviousBucket("", 0, table(), {}, unsettled=case == "unsettled", parts={})
+    stats = [found.copy() for found in stats]
+    stats[1 if case.startswith("image") else 0][1, 3 if "size" not in case else 0] += 1
+    contents = contents.copy()
+    contents[1] = {"label of another content": 13, "label not read": 0}.get(case, 12)
+    files = table(listed.images.slice(0, 2) if case == "image gone" else listed.images)
+    if case != "image touched":
+        assert before.says_the_same(files, images_marked="image" in case) is same
+    else:
+        assert before.says_the_same(files, images_marked=False) is same
+
+
 def test_rows_of_unchanged_files_stay_beside_fresh_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     listed = listed_files(SPEC, listing(*FILES))
     keys = listed.labels["key"].to_pylist()
@@ -178,7 +212,7 @@ def test_rows_of_unchanged_files_stay_beside_fresh_ones(monkeypatch: pytest.Monk
         "images": image_rows(SPEC, 0, listed.labels, listed.images, states("found", "found", "found")),
     }
     monkeypatch.setattr(PreviousBucket, "table", lambda _self, name, _columns=None: old[name])
-    before = PreviousBucket("", 0, schema.files().empty_table(), {}, unsettled=False)
+    before = PreviousBucket("", 0, schema.files().empty_table(), {}, unsettled=False, parts={})
     fresh = LabelReading(
         annotations_table(0, [parsed((keys[1], 2, 0.2))]),
         states("empty"),

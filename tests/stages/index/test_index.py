@@ -160,6 +160,26 @@ def test_one_change_reads_one_file(own_subset: Subset) -> None:
     assert reads(lambda: own_subset.command("index", *one_bucket)) < 300
 
 
+def test_of_files_that_were_but_touched_times_alone_are_written(own_subset: Subset, make_subset: MakeSubset) -> None:
+    """As a copy or a checkout leaves them: what they say is known, bad rows and files that nobody may read too."""
+    write_file(own_subset.source / "labels/train2017/b.txt", BOX + "no row\n" + BOX)
+    skip = ("--set", "on_error=skip")
+    index = make_index(own_subset, *skip, code=3)
+    settle()
+    for path in (own_subset.source / "labels").rglob("*.txt"):
+        os.utime(path)
+    settle()
+    before = parts(index)
+    make_index(own_subset, *skip, code=3)
+    written = {name for name, mark in parts(index).items() if before[name] != mark}
+    assert {name.split("/")[0] for name in written} == {"files"}
+    assert len(written) == len({*(index / "files").iterdir()})
+    check_as_fresh(own_subset, make_subset, "fresh", *skip, code=3)
+    before = parts(index)
+    make_index(own_subset, *skip, code=3)
+    assert parts(index) == before
+
+
 def test_bad_rows_of_unchanged_files_stay_known(own_subset: Subset, make_subset: MakeSubset) -> None:
     skip = ("--set", "on_error=skip")
     for name in ("a", "b", "v/deep"):
