@@ -157,14 +157,15 @@ class Listing:
         names.clear()
         del stats[:]
 
-    def add_stats(self, stats: array[int]) -> None:
-        """Give a listing of names the stats of all its files, in its order."""
-        position = 0
+    def add_stats(self, stats: memoryview) -> None:
+        """Give a listing of names the stats of all its files, in its order: four int64 each."""
+        position = last = 0
         for i, (names, _) in enumerate(self.chunks):
             count = names.count(b"\0") + 1
-            self.chunks[i] = (names, stats[4 * position : 4 * (position + count)])
-            position += count
-        self.settled = max(stats[2::4], default=0) <= self.started_ns - settle_ns()
+            some = array("q", stats[4 * position : 4 * (position + count)].tobytes())
+            self.chunks[i] = (names, some)
+            position, last = position + count, max(last, max(some[2::4], default=0))
+        self.settled = last <= self.started_ns - settle_ns()
 
     def digest(self) -> bytes:
         """XXH3-128 over names and stats in listing order, links and unusable paths: equal for equal listings."""

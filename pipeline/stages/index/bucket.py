@@ -95,9 +95,9 @@ def _in_order(listing: BucketListing, labels: pa.Table, stats: Any) -> Ints:
 
 def _as_read(listing: BucketListing, stats: Ints) -> str:
     """The digest that `listing` has once it shows the `stats` of label files, in its order, that reading them found."""
-    marks = np.frombuffer(listing.marks, np.int64).reshape(-1, 6)
-    stats = np.where(marks[:, 1:2] == 0, stats, marks[:, 2:])
-    return BucketListing(listing.count, listing.paths, np.hstack([marks[:, :2], stats]).tobytes()).digest()
+    marks = listing.marks()
+    marks[:, 2:] = np.where(marks[:, 1:2] == 0, stats, marks[:, 2:])
+    return listing.digest(marks)
 
 
 @dataclass(frozen=True)

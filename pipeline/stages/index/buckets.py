@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline import formats
 from pipeline.base.digest import digest_of
@@ -17,6 +16,8 @@ from pipeline.job.spec import IndexSpec
 from pipeline.reports.documents import SourceTotals
 
 if TYPE_CHECKING:
+    from array import array
+
     import numpy as np
     import numpy.typing as npt
 
@@ -32,39 +33,86 @@ def assign(spec: IndexSpec, found: Scan, buckets: int) -> tuple[list[BucketListi
     `found`.
 
     Also returns, by bucket, the positions of its files in the listing. NumPy alone does it: helpers begin as soon as
-    their files are assigned, while this process imports Arrow.
+    their files are assigned, while this process imports Arrow. Names are Python's a chunk at a time: as objects they
+    take three times their memory.
     """
     import numpy as np
 
-    names: list[bytes] = []
-    homes: list[npt.NDArray[np.uint32]] = [np.zeros(0, np.uint32)]
-    marks: list[npt.NDArray[np.int64]] = [np.zeros((0, 6), np.int64)]
+    homes: list[npt.NDArray[np.uint32]] = []
     for number, split in enumerate(spec.splits):
         seed = zlib.crc32(f"{spec.name}/{split.folder}/".encode())
-        for kind, listing in enumerate(found.splits[number]):
-            first, chunk = len(names), len(homes)
-            for blob, stats in listing.chunks if listing else ():
-                some = blob.split(b"\0")
-                names += some
-                homes.append(
-                    np.fromiter(map(zlib.crc32, _stems(blob, some), itertools.repeat(seed)), np.uint32, len(some))
-                )
-                mark = np.zeros((len(some), 6), np.int64)
-                mark[:, 0], mark[:, 1] = number, kind
-                if stats is not None:
-                    mark[:, 2:] = np.frombuffer(stats, np.int64).reshape(-1, 4)
-                marks.append(mark)
-            again = _listed_again(names[first:], np.concatenate([homes[0], *homes[chunk:]]))
-            if listing and again:
+        for listing in found.splits[number]:
+            if listing is None:
+                continue
+            hashes = [_hashes(blob, seed) for blob, _ in listing.chunks]
+            if again := _listed_again(listing, hashes):
                 listing.take_last(again)
                 return assign(spec, found, buckets)
-    home = np.concatenate(homes) % np.uint32(buckets)
+            homes += [some % np.uint32(buckets) for some in hashes]
+    parts, position, home = [_Part() for _ in range(buckets)], 0, iter(homes)
+    for number, pair in enumerate(found.splits):
+        for kind, listing in enumerate(pair):
+            for blob, stats in listing.chunks if listing is not None else ():
+                position = _distribute(parts, (number, kind), next(home), blob, stats, position)
+    return [part.listing() for part in parts], [part.positions() for part in parts]
+
+
+def _hashes(blob: bytes, seed: int) -> npt.NDArray[np.uint32]:
+    """The CRC-32 of the key of each path in a chunk of a listing."""
+    import numpy as np
+
+    names = blob.split(b"\0")
+    return np.fromiter(map(zlib.crc32, _stems(blob, names), itertools.repeat(seed)), np.uint32, len(names))
+
+
+class _Part:
+    """The files of one bucket, gathered chunk by chunk."""
+
+    def __init__(self) -> None:
+        self._paths: list[bytes] = []
+        self._groups: dict[tuple[int, int], tuple[int, list[bytes]]] = {}
+        self._positions: list[npt.NDArray[np.int64]] = []
+
+    def add(
+        self, group: tuple[int, int], names: Sequence[bytes], stats: bytes, positions: npt.NDArray[np.int64]
+    ) -> None:
+        """Add files of a `group`: the number of their split, and their kind."""
+        self._paths.append(b"\0".join(names))
+        count, before = self._groups.get(group, (0, []))
+        self._groups[group] = count + len(names), [*before, stats]
+        self._positions.append(positions)
+
+    def listing(self) -> BucketListing:
+        """The files as a task is given them."""
+        groups = tuple(ListedGroup(*group, count, b"".join(stats)) for group, (count, stats) in self._groups.items())
+        return BucketListing(b"\0".join(self._paths), groups)
+
+    def positions(self) -> npt.NDArray[np.int64]:
+        """Where the files are in the listing of all."""
+        import numpy as np
+
+        return np.concatenate([np.zeros(0, np.int64), *self._positions])
+
+
+def _distribute(
+    parts: Sequence[_Part],
+    group: tuple[int, int],
+    home: npt.NDArray[np.uint32],
+    blob: bytes,
+    stats: array[int] | None,
+    position: int,
+) -> int:
+    """Add the files of a chunk, which begins at `position`, to the `parts` of their `home`; where the next begins."""
+    import numpy as np
+
     order = np.argsort(home, kind="stable")
-    edges = np.searchsorted(home[order], np.arange(buckets + 1))
-    positions = [order[a:b] for a, b in itertools.pairwise(edges)]
-    all_names, all_marks = np.array(names, object), np.concatenate(marks)
-    listings = [BucketListing(len(p), b"\0".join(all_names[p].tolist()), all_marks[p].tobytes()) for p in positions]
-    return listings, positions
+    names = np.array(blob.split(b"\0"), object)[order].tolist()
+    rows = np.frombuffer(stats, np.int64).reshape(-1, 4)[order] if stats is not None else None
+    edges = [0, *(np.flatnonzero(np.diff(home[order])) + 1).tolist(), len(names)]
+    for begin, end in itertools.pairwise(edges):
+        some = rows[begin:end].tobytes() if rows is not None else b""
+        parts[int(home[order[begin]])].add(group, names[begin:end], some, order[begin:end] + position)
+    return position + len(names)
 
 
 def unclaimed_images(spec: IndexSpec, found: Scan) -> tuple[bytes, ...]:
@@ -102,13 +150,19 @@ def _stems(blob: bytes, names: list[bytes]) -> list[bytes]:
     return stems if blob.isascii() else [composed(stem.decode()).encode() for stem in stems]
 
 
-def _listed_again(names: Sequence[bytes], hashes: npt.NDArray[np.uint32]) -> Counter[bytes]:
-    """Those of `names` that come more than once; equal ones have equal `hashes`."""
+def _listed_again(listing: Listing, hashes: Sequence[npt.NDArray[np.uint32]]) -> Counter[bytes]:
+    """The paths that come more than once, with how often; equal ones have equal `hashes`, by chunk."""
     import numpy as np
 
-    order = np.argsort(hashes, kind="stable")
-    equal = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])
-    counts = Counter(names[i] for i in np.union1d(order[equal + 1], order[equal]).tolist())
+    every = np.concatenate([np.zeros(0, np.uint32), *hashes])
+    ordered = np.sort(every)
+    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    counts: Counter[bytes] = Counter()
+    if len(repeated):
+        for (blob, _), some in zip(listing.chunks, hashes, strict=True):
+            among = np.flatnonzero(np.isin(some, repeated)).tolist()
+            names = blob.split(b"\0") if among else []
+            counts.update(names[i] for i in among)
     return Counter({name: count for name, count in counts.items() if count > 1})
 
 
@@ -116,7 +170,7 @@ def add_stats(found: Scan, stats: npt.NDArray[np.int64]) -> None:
     """Complete a listing of names by the stats that reading found; rows of `stats` are in the listing's order."""
     position = 0
     for labels, images in found.splits:
-        labels.add_stats(array("q", stats[position : position + labels.count].tobytes()))
+        labels.add_stats(stats[position : position + labels.count].reshape(-1).data)
         position += labels.count + (images.count if images else 0)
     found.with_stats = True
 
@@ -137,28 +191,51 @@ def bucket_count(wanted: int | str, images: int, existing: int | None) -> int:
     return count
 
 
-@dataclass(frozen=True)
-class BucketListing:
-    """The listed files of one bucket: relative paths, joined by NUL, and for each file six int64 as bytes.
+class ListedGroup(NamedTuple):
+    """Files of one bucket: the number of their split, their kind (0 label, 1 image), how many `files` they are.
 
-    They are the number of its split, its kind (0 label, 1 image), and size, mtime_ns, ctime_ns and inode, zeros where
-    the listing did not ask for them.
+    `stats` are four int64 each: size, mtime_ns, ctime_ns and inode; empty where the listing did not ask for them.
     """
 
-    count: int
+    split: int
+    kind: int
+    files: int
+    stats: bytes
+
+
+@dataclass(frozen=True)
+class BucketListing:
+    """The listed files of one bucket: relative paths, joined by NUL, and what they are, by group, in the same order."""
+
     paths: bytes
-    marks: bytes
+    groups: tuple[ListedGroup, ...]
+
+    @property
+    def count(self) -> int:
+        """How many files these are."""
+        return sum(group.files for group in self.groups)
 
     @property
     def labels(self) -> int:
         """How many of them are label files."""
+        return sum(group.files for group in self.groups if group.kind == 0)
+
+    def marks(self) -> npt.NDArray[np.int64]:
+        """For each file the number of its split, its kind and its stats, shape (files, 6); zeros where unknown."""
         import numpy as np
 
-        return int((np.frombuffer(self.marks, np.int64)[1::6] == 0).sum())
+        marks, begin = np.zeros((self.count, 6), np.int64), 0
+        for group in self.groups:
+            some = marks[begin : begin + group.files]
+            some[:, 0], some[:, 1] = group.split, group.kind
+            if group.stats:
+                some[:, 2:] = np.frombuffer(group.stats, np.int64).reshape(-1, 4)
+            begin += group.files
+        return marks
 
-    def digest(self) -> str:
-        """The XXH3-128 (hex) of names, and of marks as they are here."""
-        return digest_of(self.paths + b"\0" + self.marks).hex()
+    def digest(self, marks: npt.NDArray[np.int64] | None = None) -> str:
+        """The XXH3-128 (hex) of names, and of `marks`, by default as they are here."""
+        return digest_of(self.paths + b"\0" + (self.marks() if marks is None else marks).tobytes()).hex()
 
 
 @dataclass(frozen=True)

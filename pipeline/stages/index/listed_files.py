@@ -40,7 +40,7 @@ class ListedFiles:
 
 def listed_files(spec: IndexSpec, listing: BucketListing) -> ListedFiles:
     """The label files and images of a bucket's listing; an image has the key of its label file."""
-    marks = np.frombuffer(listing.marks, np.int64).reshape(-1, 6)
+    marks = listing.marks()
     names = listing.paths.split(b"\0") if listing.count else []
     listed = pa.table(
         {

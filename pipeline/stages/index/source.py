@@ -71,7 +71,7 @@ def update(
     function = functools.partial(index_bucket, spec, directory, count, keep, unclaimed_images(spec, found))
     drop_foreign_parts(directory, count)
     summaries: dict[int, dict[str, SourceTotals]] = {}
-    stats = np.zeros((found.files, 4), np.int64)
+    stats = np.zeros((found.files if not found.with_stats else 0, 4), np.int64)
     with progress.stage("index", found.label_files) as step:
         if usable is not None and found.with_stats:
             summaries |= _unchanged(directory, made_of(spec_digest, count), payloads)
@@ -81,7 +81,8 @@ def update(
         # Of a bucket that is there few files are read, and its tables: a third of the work.
         for done in engine.map(function, tasks, files=labels if usable is None else labels // 4):
             summaries[done.bucket] = done.summary
-            stats[order[done.bucket]] = np.frombuffer(done.stats, np.int64).reshape(-1, 4)
+            if not found.with_stats:
+                stats[order[done.bucket]] = np.frombuffer(done.stats, np.int64).reshape(-1, 4)
             step.add(done.files)
     if not found.with_stats:
         add_stats(found, stats)

@@ -13,7 +13,7 @@ from pipeline import storage
 from pipeline.base.terms import Task
 from pipeline.base.version import INDEX_VERSION
 from pipeline.job.spec import IndexSpec, SplitSpec
-from pipeline.stages.index.buckets import BucketListing
+from pipeline.stages.index.buckets import BucketListing, ListedGroup
 from pipeline.stages.index.image_rows import image_rows
 from pipeline.stages.index.label_reading import LabelReading
 from pipeline.stages.index.label_tables import annotations_table, problem_table, states_schema
@@ -33,10 +33,11 @@ SPEC = IndexSpec(
 
 def listing(*files: tuple[str, int, int]) -> BucketListing:
     """Files as (path, number of the split, 0 label or 1 image); their stats count from 1."""
-    marks = np.zeros((len(files), 6), np.int64)
-    for number, (_, split, kind) in enumerate(files):
-        marks[number] = split, kind, *(10 * number + n for n in range(1, 5))
-    return BucketListing(len(files), b"\0".join(path.encode() for path, *_ in files), marks.tobytes())
+    groups = [
+        ListedGroup(split, kind, 1, np.arange(10 * number + 1, 10 * number + 5, dtype=np.int64).tobytes())
+        for number, (_, split, kind) in enumerate(files)
+    ]
+    return BucketListing(b"\0".join(path.encode() for path, *_ in files), tuple(groups))
 
 
 FILES = (("b.txt", 0, 0), ("a.png", 0, 1), ("a.JPG", 0, 1), ("sub/a.txt", 1, 0), ("a.txt", 0, 0), ("z.bmp", 1, 1))
