@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     Ints = npt.NDArray[np.int64]
 
+    #: Whole numbers of any width: those of a large file are as narrow as they can be.
+    Spans = npt.NDArray[np.integer[Any]]
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -91,9 +94,9 @@ class FileOutline:
     for the format's own use, until its captions are read.
     """
 
-    images: Ints
-    annotations: Ints
-    image_of: Ints
+    images: Spans
+    annotations: Spans
+    image_of: Spans
     stems: list[str]
     paths: list[str]
     said: list[str]

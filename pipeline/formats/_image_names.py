@@ -64,8 +64,8 @@ def clean(said: str) -> str:
     if "://" in text and _URL.match(text):
         text = urllib.parse.unquote(_URL.sub("", text).partition("?")[0].partition("#")[0])
     steps = posixpath.normpath(_DRIVE.sub("", text)).split("/") if text else []
-    steps = [step for step in steps if step not in ("", ".", "..")]
-    return "/".join(steps)
+    path = "/".join(step for step in steps if step not in ("", ".", ".."))
+    return said if path == said else path  # of many names, half of the memory
 
 
 def _texts(said: str) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import msgspec
@@ -13,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.base.humanize import noun, plural
+from pipeline.base.memory import release_free
 from pipeline.base.terms import Task
 from pipeline.base.text import whole_number
 from pipeline.formats import FileOutline, Malformed
@@ -24,11 +27,16 @@ from pipeline.formats._values import as_id, category_name, finite, plain, shown,
 
 Ints = npt.NDArray[np.int64]
 
+Spans = npt.NDArray[np.integer[Any]]
+
 Id = int | str | float | None
 
 Owners: TypeAlias = "list[Id] | array[int]"
 
 _ARRAYS = frozenset({"images", "annotations"})
+
+#: Annotations whose images are found at a time.
+_OWNERS = 1 << 16
 
 #: Index of an image that is left out: its annotations are counted with it.
 _LOST = -2
@@ -62,8 +70,8 @@ class _Reader:
 
     def __init__(self, task: Task) -> None:
         self.pose = task is Task.POSE
-        #: Of each chunk where it begins, and the spans of its elements from there on.
-        self.spans: dict[str, list[tuple[int, npt.NDArray[np.uint32]]]] = {"images": [], "annotations": []}
+        #: Begin and end of each element: 4 bytes wide where that is enough.
+        self.spans: dict[str, array[int]] = {member: array("I") for member in _ARRAYS}
         self.images: list[_ImageEntry | str] = []
         self.owners: list[Owners] = []
         #: How many keypoints annotations have, by category.
@@ -73,12 +81,12 @@ class _Reader:
         """Read what belongs to what in a chunk, and note where its elements are."""
         if not chunk.first:  # of two members of one name the last counts, as for `json`
             self._forget(chunk.member)
-        self.spans[chunk.member].append((chunk.base, (chunk.spans - chunk.base).astype(np.uint32)))
+        self._note(chunk)
         if chunk.member == "images":
             self.images += _decoded(_images, chunk, _image_of)
             return
         found = _decoded(_owners[self.pose], chunk, self._owner_of)
-        self.owners.append(_owners_of([row.image_id for row in found]))
+        _extend(self.owners, [row.image_id for row in found])
         if self.pose:
             self.points.update(
                 (row.category_id, row.keypoints and bytes(row.keypoints).count(b",") + 1)
@@ -98,31 +106,36 @@ class _Reader:
         )
 
     def _forget(self, member: str) -> None:
-        self.spans[member] = []
+        self.spans[member] = array("I")
         if member == "images":
             self.images = []
         else:
             self.owners = []
             self.points.clear()
 
-    def array(self, member: str) -> Ints:
-        """The spans of all elements of a member, shape (n, 2), which are let go of here."""
-        chunks, self.spans[member] = self.spans[member][::-1], []
-        made = np.empty((sum(len(spans) for _, spans in chunks), 2), np.int64)
-        at = 0
-        while chunks:
-            base, spans = chunks.pop()
-            np.add(spans, base, out=made[at : at + len(spans)])
-            at += len(spans)
-        return made
+    def _note(self, chunk: Chunk) -> None:
+        spans = self.spans[chunk.member]
+        if spans.typecode == "I" and chunk.spans.max(initial=0) >= 1 << 32:
+            spans = self.spans[chunk.member] = array("q", spans)
+        spans.frombytes(chunk.spans.astype(spans.typecode).tobytes())
+
+    def array(self, member: str) -> Spans:
+        """The spans of all elements of a member, shape (n, 2)."""
+        spans = self.spans[member]
+        return np.frombuffer(spans, spans.typecode).reshape(-1, 2)
 
 
-def _owners_of(ids: list[Id]) -> Owners:
-    """The ids of the images of annotations: whole numbers are an array, which has a fifth of the size."""
-    try:
-        return array("q", ids)  # type: ignore[arg-type]
-    except (TypeError, OverflowError):
-        return ids
+def _extend(owners: list[Owners], ids: list[Id]) -> None:
+    """Add ids of images of annotations: whole numbers are an array, which has a tenth of the size."""
+    more: Owners = ids
+    for width in ("i", "q"):
+        with contextlib.suppress(TypeError, OverflowError):
+            more = array(width, ids)  # type: ignore[arg-type]
+            break
+    if isinstance(more, array) and owners and isinstance(owners[-1], array) and owners[-1].typecode == more.typecode:
+        owners[-1].extend(more)
+    else:
+        owners.append(more)
 
 
 def _image_of(text: bytes, line: int) -> _ImageEntry | str:
@@ -162,8 +175,9 @@ def outline(pieces: Iterable[bytes], task: Task, names: ImageNames | None) -> Fi
         raise Malformed("has annotations but no categories: their classes have no names")
     if task is Task.POSE:
         _keypoints(found, rest.get("categories"), reader.points)
-    _take_images(found, reader.images, names)
-    reader.images = []
+    images, reader.images = reader.images, []
+    _take_images(found, images, names)
+    release_free()  # what the texts between all that stays took
     found.annotations = reader.array("annotations")
     _belongings(found, reader.owners)
     return found
@@ -215,7 +229,7 @@ def captions(pieces: Iterable[bytes], of: FileOutline) -> tuple[Ints, Ints]:
             reader.take(chunk)
     owner = np.array([_index_of(of.index_of_id, i) for some in reader.owners for i in some], np.int64)
     order = np.flatnonzero(owner >= 0)
-    return reader.array("annotations")[order], owner[order]
+    return reader.array("annotations")[order].astype(np.int64), owner[order]
 
 
 def _categories(found: FileOutline, categories: Any) -> None:
@@ -283,25 +297,52 @@ def _keypoints(found: FileOutline, categories: Any, counted: Counter[tuple[Id, i
         )
 
 
-def _take_images(found: FileOutline, images: Sequence[_ImageEntry | str], names: ImageNames | None) -> None:
-    """Paths and stems of the images, and the index of each by id; those that cannot be used are taken out."""
-    good: list[tuple[int, Id, str]] = []
-    files: list[Found] = []
+@dataclass
+class _NamedImages:
+    """The images that have an id and a name: number in the file, id, name, path ("": no file is there).
+
+    `loose` are those whose file is not the one of that very path, by index.
+    """
+
+    numbers: array[int] = field(default_factory=lambda: array("q"))
+    ids: list[Id] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+    loose: dict[int, Found] = field(default_factory=dict)
+
+    def add(self, number: int, key: Id, said: str, file: Found) -> None:
+        """Add an image and its file."""
+        if not file.exact:
+            self.loose[len(self.ids)] = file
+        self.numbers.append(number)
+        self.ids.append(key)
+        self.said.append(said)
+        self.paths.append(file.path or "")
+
+
+def _take_images(found: FileOutline, images: list[_ImageEntry | str], names: ImageNames | None) -> None:
+    """Paths and stems of the images, and the index of each by id; those that cannot be used are taken out.
+
+    `images` are let go of.
+    """
+    good, count = _NamedImages(), len(images)
     for number, image in enumerate(images):
         if isinstance(image, str):
             found.problems.append(("", "bad_image", f"images[{number}] {image}", 0))
             continue
         said, path = _name_of(image)
         if image.id is not None and said:
-            good.append((number, image.id, said))
-            files.append(names.find(said, image.coco_url or said) if names is not None else Found(path, exact=True))
+            file = names.find(said, image.coco_url or said) if names is not None else Found(path, exact=True)
+            good.add(number, image.id, said, file)
             continue
         what = "no id" if said else "neither a file_name nor a coco_url that names a file"
         _leave_out(found, image.id, "", "bad_image", f"{_image(number, image.file_name, image.id)} has {what}")
-    _settle(found, good, files)
-    if joined := len(files) - len(found.paths) - sum(reason == "ambiguous_image" for _, reason, *_ in found.problems):
+    images.clear()
+    found.stems = stems_of(_settle(found, good), found.notes)
+    ambiguous = sum(reason == "ambiguous_image" for _, reason, *_ in found.problems)
+    if joined := len(good.ids) - len(found.paths) - ambiguous:
         found.notes.append(
-            f"{joined:,} of {plural(len(images), 'entry', 'entries')} of `images` {noun(joined, 'names', 'name')} an "
+            f"{joined:,} of {plural(count, 'entry', 'entries')} of `images` {noun(joined, 'names', 'name')} an "
             "image that another entry names, too: their objects are joined"
         )
 
@@ -314,26 +355,28 @@ def _name_of(image: _ImageEntry) -> tuple[str, str]:
     return "", ""
 
 
-def _settle(found: FileOutline, images: Sequence[tuple[int, Id, str]], files: Sequence[Found]) -> None:
-    """Give each of `images` (number, id, name) its file; a file that is only like the name is no two images'."""
-    exact = {file.path for file in files if file.exact}
-    like = {(file.path, said) for file, (_, _, said) in zip(files, images, strict=True) if file.path and not file.exact}
+def _settle(found: FileOutline, images: _NamedImages) -> list[str]:
+    """Give each of `images` its file; a file that is only like the name is no two images'. Returns their paths."""
+    like = {(file.path, images.said[i]) for i, file in images.loose.items() if file.path}
+    exact = {path for i, path in enumerate(images.paths) if path and i not in images.loose} if like else set()
     claims = Counter(path for path, _ in like)
     chosen: list[int] = []
-    stems: list[str] = []
+    called: list[str] = []
     row_of: dict[str, int] = {}
-    for file, (number, key, said) in zip(files, images, strict=True):
-        path = file.path
-        if file.several or (path and not file.exact and (path in exact or claims[path] > 1)):
-            fitting = " or ".join(file.several[:3]) or f"{path}, which another image is called as well"
+    for i, (number, key, said, path) in enumerate(
+        zip(images.numbers, images.ids, images.said, images.paths, strict=True)
+    ):
+        several = file.several if (file := images.loose.get(i)) is not None else ()
+        if several or (file is not None and path and (path in exact or claims[path] > 1)):
+            fitting = " or ".join(several[:3]) or f"{path}, which another image is called as well"
             detail = f"{_image(number, said, key)} may be {fitting}; name it by its path below the folder of images"
             _leave_out(found, key, clean(said), "ambiguous_image", detail)
             continue
         row = row_of.setdefault(path or f"\0{clean(said)}", len(chosen))
         if row == len(chosen):
             chosen.append(number)
-            stems.append(path or clean(said))
-            found.paths.append(path or "")
+            called.append(path or clean(said))
+            found.paths.append(path)
             found.said.append(said)
         if found.index_of_id.setdefault(key, row) != row:
             if found.index_of_id[key] >= 0:
@@ -342,12 +385,12 @@ def _settle(found: FileOutline, images: Sequence[tuple[int, Id, str]], files: Se
             _leave_out(
                 found,
                 key,
-                stems[row],
+                called[row],
                 "image_twice",
                 f"{_image(number, said, key)} has the id of another image: whose the objects are is not known",
             )
     found.images = found.images[chosen]
-    found.stems = stems_of(stems, found.notes)
+    return called
 
 
 def _image(number: int, said: str | None, key: Id) -> str:
@@ -364,25 +407,25 @@ def _leave_out(found: FileOutline, key: Id, path: str, reason: str, detail: str)
 
 
 def _belongings(found: FileOutline, owners: list[Owners]) -> None:
-    """The image of each annotation; those of none are taken out. Chunks of `owners` are let go of as they are read."""
-    found.image_of = np.empty(sum(map(len, owners)), np.int64)
+    """The image of each annotation; those of none are taken out."""
+    image_of = np.empty(sum(map(len, owners)), np.int32)
     lost: list[tuple[int, Id]] = []
     at = 0
-    for number in range(len(owners)):
-        some, owners[number] = owners[number], []
-        here = found.image_of[at : at + len(some)]
-        here[:] = np.fromiter(map(found.index_of_id.get, some, itertools.repeat(-1)), np.int64, len(some))
+    for some in (several[i : i + _OWNERS] for several in owners for i in range(0, len(several), _OWNERS)):
+        here = image_of[at : at + len(some)]
+        here[:] = np.fromiter(map(found.index_of_id.get, some, itertools.repeat(-1)), np.int32, len(some))
         for i in np.flatnonzero(here < 0).tolist():
             if here[i] == -1:
                 here[i] = _index_of(found.index_of_id, some[i])
             if here[i] < 0:
                 lost.append((at + i, some[i]))
         at += len(some)
+    found.image_of = image_of
     if not lost:
         return
     with_image: Counter[int] = Counter()
     for number, owner in lost:
-        if found.image_of[number] == _LOST:
+        if image_of[number] == _LOST:
             with_image[
                 next(found.lost_with[k] for k in (owner, as_id(owner), str(owner), _int(owner)) if k in found.lost_with)
             ] += 1
@@ -390,8 +433,8 @@ def _belongings(found: FileOutline, owners: list[Owners]) -> None:
             found.problems.append(("", "no_such_image", _no_image_of(number, owner), 1))
     for problem, count in with_image.items():
         found.problems[problem] = (*found.problems[problem][:3], count)
-    keep = found.image_of >= 0
-    found.annotations, found.image_of = found.annotations[keep], found.image_of[keep]
+    keep = image_of >= 0
+    found.annotations, found.image_of = found.annotations[keep], image_of[keep]
 
 
 def _no_image_of(number: int, owner: Id) -> str:

@@ -19,6 +19,7 @@ import xxhash
 
 from pipeline import formats, storage
 from pipeline.base.classes import SourceNames
+from pipeline.base.memory import release_free
 from pipeline.formats import FileOutline, Parsed, Part, SeveralFilesFormat
 from pipeline.formats._image_names import ImageNames
 from pipeline.images.header import Picture
@@ -38,6 +39,12 @@ from pipeline.tables.schema import LabelState
 
 Ints = npt.NDArray[np.int64]
 
+#: Whole numbers as narrow as they can be: there may be as many as objects.
+Narrow = npt.NDArray[np.integer[Any]]
+
+#: Annotations that are assigned to buckets at a time.
+_ASSIGNED = 1 << 20
+
 
 @dataclass(frozen=True)
 class BucketShare:
@@ -52,12 +59,12 @@ class BucketShare:
 
     split: int
     marks: tuple[bytes, ...]
-    images: Ints
-    stems: list[str]
-    paths: list[str]
-    said: list[str]
-    annotations: Ints
-    image_of: npt.NDArray[np.uint32]
+    images: Narrow
+    stems: pa.StringArray
+    paths: pa.StringArray
+    said: pa.StringArray
+    annotations: Narrow
+    image_of: Narrow
     captions: tuple[bytes, Ints, Ints] | None
     doubtful: Ints
     labels: dict[int | str, str]
@@ -65,6 +72,26 @@ class BucketShare:
     keypoints: tuple[int, int] | None
     problems: list[tuple[str, str, str, int]]
     compare: bool
+
+
+class _Names:
+    """What the images of an outline are called, in a fifth of the memory that lists of text take.
+
+    `crc` goes on from `seed`, which is that of the prefix of keys.
+    """
+
+    def __init__(self, outline: FileOutline, seed: int, *, with_paths: bool) -> None:
+        stems, said = outline.stems, outline.said
+        self.crc = np.fromiter((zlib.crc32(stem.encode(), seed) for stem in stems), np.uint32, len(stems))
+        self.stems, outline.stems = pa.array(stems, pa.large_string()), []
+        self.said, outline.said = pa.array(said, pa.large_string()), []
+        paths = outline.paths if with_paths else [""] * len(outline.paths)
+        self.paths, outline.paths = pa.array(paths, pa.large_string()), []
+
+    def of(self, images: Ints) -> tuple[pa.StringArray, pa.StringArray, pa.StringArray]:
+        """Stems, paths and what the file says of the images at these indexes."""
+        stems, paths, said = (n.take(pa.array(images)).cast(pa.string()) for n in (self.stems, self.paths, self.said))
+        return stems, paths, said
 
 
 class ParsedSource:
@@ -76,6 +103,7 @@ class ParsedSource:
     def __init__(self, spec: IndexSpec, digest: str | None, listed: list[Listing | None]) -> None:
         self.spec, self.digest, self._listed = spec, digest, listed
         self._outlines: list[FileOutline] = []
+        self._called: list[_Names] = []
         self._marks: list[tuple[bytes, ...]] = []
         self._captions: list[tuple[bytes, Ints, Ints] | None] = []
         self.document = self._read_through()
@@ -117,11 +145,12 @@ class ParsedSource:
             other = AnnotationsFile(split.captions)
             captions = (other.mark, *other.read_through(lambda pieces: format_.captions(pieces, outline)))
         outline.index_of_id.clear()
-        if split.images is None:
-            outline.paths = [""] * len(outline.paths)
+        seed = zlib.crc32(self.spec.prefix(split).encode())
+        self._called.append(_Names(outline, seed, with_paths=split.images is not None))
         self._outlines.append(outline)
         self._marks.append(files.marks)
         self._captions.append(captions)
+        release_free()
         return state.intdigest()
 
     @property
@@ -153,27 +182,22 @@ class ParsedSource:
                 shares[bucket].append(share)
             self._outlines[number].forget()
             self._captions[number] = None
+        self._called.clear()
+        release_free()
         return shares
 
     def _shares(self, number: int, buckets: int, keypoints: tuple[int, int] | None) -> Iterator[BucketShare]:
         """The share of each bucket in the split `number`."""
-        outline, captions = self._outlines[number], self._captions[number]
-        seed = zlib.crc32(self.spec.prefix(self.spec.splits[number]).encode())
-        bucket_of = np.array([zlib.crc32(stem.encode(), seed) for stem in outline.stems], np.uint32) % buckets
-        by_stem = np.array(sorted(range(len(bucket_of)), key=outline.stems.__getitem__), np.int64)
-        images_of = [by_stem[bucket_of[by_stem] == bucket] for bucket in range(buckets)]
+        outline, called, captions = self._outlines[number], self._called[number], self._captions[number]
+        bucket_of = called.crc % np.uint32(buckets)
+        by_stem = pc.sort_indices(called.stems).to_numpy().astype(np.int64)
+        by_bucket = by_stem[np.argsort(bucket_of[by_stem], kind="stable")]
+        images_of = np.split(by_bucket, np.cumsum(np.bincount(bucket_of, minlength=buckets))[:-1])
         index = np.zeros(len(bucket_of), np.int64)
         for images in images_of:
             index[images] = np.arange(len(images))
-        of_annotation = bucket_of[outline.image_of].astype(np.uint16 if buckets < 1 << 16 else np.uint32)
-        order = np.argsort(of_annotation, kind="stable")
-        edges = np.concatenate([[0], np.cumsum(np.bincount(of_annotation, minlength=buckets))])
-        del of_annotation
-        for column in outline.annotations.T:  # in place: of ten million objects each array has 80 MB
-            column[:] = column[order]
-        image_of = index[outline.image_of[order]].astype(np.uint32)
-        outline.image_of = np.zeros(0, np.int64)
-        del order
+        edges, annotations, image_of = _by_bucket(outline, bucket_of, index, buckets)
+        outline.annotations, outline.image_of = annotations[:0], image_of[:0]
         compare = (listed := self._listed[number]) is not None and formats.load_single_file(
             self.spec.format
         ).asks_sizes(json.loads(self.spec.options), listed.count)
@@ -185,7 +209,7 @@ class ParsedSource:
                 mark, spans, owner = captions
                 some = np.flatnonzero(bucket_of[owner] == bucket)
                 own_captions = mark, spans[some], index[owner[some]]
-            stems, paths, said = ([names[i] for i in images] for names in (outline.stems, outline.paths, outline.said))
+            stems, paths, said = called.of(images)
             yield BucketShare(
                 number,
                 self._marks[number],
@@ -193,7 +217,7 @@ class ParsedSource:
                 stems,
                 paths,
                 said,
-                outline.annotations[objects],
+                annotations[objects],
                 image_of[objects],
                 own_captions,
                 index[doubtful[bucket_of[doubtful] == bucket]],
@@ -203,6 +227,34 @@ class ParsedSource:
                 [] if bucket else outline.problems,
                 compare,
             )
+
+
+def _by_bucket(
+    outline: FileOutline, bucket_of: npt.NDArray[np.uint32], index: Ints, buckets: int
+) -> tuple[Ints, Narrow, Narrow]:
+    """The annotations of an outline in the order of their buckets: where each begins, spans, and indexes of images.
+
+    `bucket_of` and `index` are those of images. Some are put in their order at a time: of ten million each array of as
+    many whole numbers has 40 or 80 MB.
+    """
+    count = len(outline.annotations)
+    homes = bucket_of.astype(np.uint16 if buckets <= 1 << 16 else np.uint32)  # NumPy sorts the former by radix
+    steps = [slice(at, at + _ASSIGNED) for at in range(0, count, _ASSIGNED)]
+    counts = [np.bincount(homes[outline.image_of[step]], minlength=buckets) for step in steps]
+    edges = np.concatenate(
+        [[0], np.cumsum(np.sum(counts, axis=0, dtype=np.int64) if counts else np.zeros(buckets, np.int64))]
+    )
+    spans = np.empty((count, 2), outline.annotations.dtype)
+    image_of = np.empty(count, np.min_scalar_type(int(index.max(initial=0))))
+    begin = edges[:-1].copy()
+    for step, here in zip(steps, counts, strict=True):
+        owner = outline.image_of[step]
+        order = np.argsort(homes[owner], kind="stable")
+        to = np.arange(len(order)) + np.repeat(begin - np.cumsum(here) + here, here)
+        spans[to] = outline.annotations[step][order]
+        image_of[to] = index[owner[order]]
+        begin += here
+    return edges, spans, image_of
 
 
 def _hashed(pieces: Iterator[bytes], state: xxhash.xxh3_64) -> Iterator[bytes]:
@@ -228,25 +280,27 @@ def make_bucket(task: BucketTask, digest: str | None, shares: list[BucketShare])
     summary = _summary(spec, images, rows, problems, entries)
     no_files = entries.slice(0, 0), listed, (pa.array([], pa.binary()), None), np.zeros(0, np.uint64)
     write_bucket(task, made_by, BucketTables(files_table(bucket, *no_files), images, rows, problems), summary)
-    pa.default_memory_pool().release_unused()  # of its tables' size, and the next bucket's are made elsewhere
+    release_free()  # of its tables' size, and the next bucket's are made elsewhere
     return BucketDone(bucket, count, summary, b"")
 
 
 def _entries(spec: IndexSpec, shares: list[BucketShare]) -> pa.Table:
     """The images of the files as if each had a label file of its own: its path is the image's."""
     numbers = np.repeat([share.split for share in shares], [len(share.images) for share in shares])
-    stems = [stem for share in shares for stem in share.stems]
-    prefixes = [spec.prefix(split) for split in spec.splits]
-    keys = [prefixes[number] + stem for number, stem in zip(numbers.tolist(), stems, strict=True)]
     return pa.table(
         {
-            "path": pa.array([path for share in shares for path in share.paths], pa.string()),
+            "path": pa.concat_arrays([share.paths for share in shares]),
             "split": pa.array(numbers, pa.int64()),
-            "size": pa.array(np.zeros(len(stems), np.int64)),
-            "key": pa.array(keys, pa.string()),
-            "stem": pa.array(stems, pa.string()),
+            "size": pa.array(np.zeros(len(numbers), np.int64)),
+            "key": pa.concat_arrays([_keys(spec, share) for share in shares]),
+            "stem": pa.concat_arrays([share.stems for share in shares]),
         }
     )
+
+
+def _keys(spec: IndexSpec, share: BucketShare) -> pa.StringArray:
+    """The keys of the images of a share."""
+    return pc.binary_join_element_wise(spec.prefix(spec.splits[share.split]), share.stems, "")
 
 
 def _summary(
@@ -272,7 +326,7 @@ def _parse_shares(task: BucketTask, shares: list[BucketShare]) -> tuple[pa.Table
         split = task.spec.splits[share.split]
         prefix = task.spec.prefix(split)
         parsed = _parse_share(task, share, split)
-        keys = pa.array([prefix + stem for stem in share.stems], pa.string())
+        keys = _keys(task.spec, share)
         rows.append(parsed.rows.append_column("key", keys.take(parsed.rows["file"])))
         states.append(states_of(parsed))
         problems += [(keys[p.file].as_py(), split.labels, None, p.reason, p.detail, p.rows) for p in parsed.problems]
@@ -286,12 +340,13 @@ def _parse_shares(task: BucketTask, shares: list[BucketShare]) -> tuple[pa.Table
 def _parse_share(task: BucketTask, share: BucketShare, split: SplitSpec) -> Parsed:
     """What a file has of the images of a share, and what it calls them."""
     files = AnnotationsFiles((split.labels, *split.further), share.marks)
+    images, annotations = share.images.astype(np.int64), share.annotations.astype(np.int64)
     captions = None
     if share.captions is not None and split.captions is not None:
         mark, spans, owner = share.captions
         captions = AnnotationsFile(split.captions, mark).texts(spans), owner
-    pictures = _pictures(split, share.paths, task.keep)
-    texts = files.texts(share.images), files.texts(share.annotations)
+    pictures = _pictures(split, share.paths.to_pylist(), task.keep)
+    texts = files.texts(images), files.texts(annotations)
     part = Part(
         *texts, share.image_of.astype(np.int64), share.labels, captions, pictures, share.compare, share.ancestors
     )
@@ -300,9 +355,8 @@ def _parse_share(task: BucketTask, share: BucketShare, split: SplitSpec) -> Pars
     for index in share.doubtful.tolist():
         if parsed.states[index] == LabelState.EMPTY:
             parsed.states[index] = LabelState.CORRUPT
-    said = pa.array(share.said, pa.string())
-    images = parsed.images
-    parsed.images = images.append_column("image_said", said) if images is not None else pa.table({"image_said": said})
+    said = pa.table({"image_said": share.said})
+    parsed.images = parsed.images.append_column("image_said", share.said) if parsed.images is not None else said
     return parsed
 
 
