@@ -179,10 +179,18 @@ def add_stats(found: Scan, stats: npt.NDArray[np.int64]) -> None:
 IMAGES_PER_BUCKET = 8192
 
 
-def bucket_count(wanted: int | str, images: int, existing: int | None) -> int:
-    """Buckets for `images`: a power of two with a few thousand each; an `existing` count that still fits is kept."""
+#: Where one file holds all labels, so many bytes of it count as an image: a bucket of few images may have much text.
+BYTES_OF_IMAGE = 4096
+
+
+def bucket_count(wanted: int | str, images: int, existing: int | None, text: int = 0) -> int:
+    """Buckets for `images`: a power of two with a few thousand each; an `existing` count that still fits is kept.
+
+    `text` are the bytes that images and objects have in a file of all labels.
+    """
     if wanted != "auto":
         return int(wanted)
+    images = max(images, text // BYTES_OF_IMAGE)
     count = 1
     while count * IMAGES_PER_BUCKET < images:
         count *= 2

@@ -29,12 +29,14 @@ class SourceDocument(TypedDict, total=False):
     """What belongs to a source as a whole.
 
     `notes` are warnings, `grave` those of a split that is empty. Of a format with one file a split: its number of
-    `images`, the digest of its `content`, and by split what the file says beside images and objects, as JSON.
+    `images`, the bytes of their and their objects' `text`, the digest of its `content`, and by split what the file says
+    beside images and objects, as JSON.
     """
 
     notes: list[str]
     grave: list[str]
     images: int
+    text: int
     content: str
     splits: dict[str, str]
 

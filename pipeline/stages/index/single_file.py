@@ -118,6 +118,7 @@ class ParsedSource:
         return {
             "content": f"{sum(contents) % 2**64:016x}",
             "images": sum(len(o.images) for o in self._outlines),
+            "text": sum(_text_of(spans) for o in self._outlines for spans in (o.images, o.annotations)),
             "splits": {s.split: o.rest.decode() for s, o in zip(splits, self._outlines, strict=True)},
             "notes": [
                 f"{split.labels}: {note}"
@@ -257,6 +258,12 @@ def _by_bucket(
     return edges, spans, image_of
 
 
+def _text_of(spans: Narrow) -> int:
+    """How many bytes they span."""
+    begin, stop = spans.sum(axis=0, dtype=np.int64).tolist()
+    return int(stop - begin)
+
+
 def _hashed(pieces: Iterator[bytes], state: xxhash.xxh3_64) -> Iterator[bytes]:
     for piece in pieces:
         state.update(piece)
@@ -276,11 +283,11 @@ def make_bucket(task: BucketTask, digest: str | None, shares: list[BucketShare])
     entries = _entries(spec, shares)
     listed = entries.filter(pc.not_equal(entries["path"], "")).combine_chunks()
     rows, states, problems = _parse_shares(task, shares)
+    release_free()  # the texts
     images = image_rows(spec, bucket, entries, listed, states)
     summary = _summary(spec, images, rows, problems, entries)
     no_files = entries.slice(0, 0), listed, (pa.array([], pa.binary()), None), np.zeros(0, np.uint64)
     write_bucket(task, made_by, BucketTables(files_table(bucket, *no_files), images, rows, problems), summary)
-    release_free()  # of its tables' size, and the next bucket's are made elsewhere
     return BucketDone(bucket, count, summary, b"")
 
 

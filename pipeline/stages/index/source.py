@@ -56,7 +56,8 @@ def update(
     whole_format = formats.load(spec.format).WHOLE
     if usable is not None and digest is not None and usable.source_digest == digest:
         images = usable.document.get("images", 0) if whole_format else found.images
-        if bucket_count(buckets, images, usable.buckets) == usable.buckets and usable.is_sound(directory):
+        text = usable.document.get("text", 0)
+        if bucket_count(buckets, images, usable.buckets, text) == usable.buckets and usable.is_sound(directory):
             LOG.info("%s: the index is up to date; no label file is read", directory)
             return usable
     before = usable.buckets if usable is not None else None
@@ -64,7 +65,7 @@ def update(
         from pipeline.stages.index.single_file import ParsedSource
 
         whole = ParsedSource(spec, digest, [pictures for _, pictures in found.splits])
-        count = bucket_count(buckets, whole.images, before)
+        count = bucket_count(buckets, whole.images, before, whole.document["text"])
         return _update_whole(whole, directory, found, count, engine, progress, keep)
     count = bucket_count(buckets, found.images, before)
     payloads, order = assign(spec, found, count)
@@ -203,7 +204,10 @@ def index_share(
     shares: list[BucketShare],
 ) -> BucketDone:
     """Make one bucket of a source of single files, whose digest is `digest`; `keep` is as in `storage.locate`."""
+    from pipeline.base.memory import release_free
     from pipeline.stages.index.bucket import BucketTask
     from pipeline.stages.index.single_file import make_bucket
 
-    return make_bucket(BucketTask(spec, directory, buckets, keep, bucket), digest, shares)
+    done = make_bucket(BucketTask(spec, directory, buckets, keep, bucket), digest, shares)
+    release_free()  # of its tables' size, and the next bucket's are made elsewhere
+    return done
