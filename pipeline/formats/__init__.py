@@ -130,7 +130,7 @@ class Part:
 
     images: Sequence[bytes]
     annotations: Sequence[bytes]
-    image_of: Ints
+    image_of: Spans
     labels: Mapping[int | str, str]
     captions: tuple[Sequence[bytes], Ints] | None = None
     pictures: Callable[[Sequence[int]], Sequence[Picture | None]] | None = None

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 from pipeline.base.terms import Task
 from pipeline.formats import Part, coco
+from pipeline.formats._large_json import Chunk
 from pipeline.formats._numbers import parse_numbers, tails
+from pipeline.formats.coco import scan
 from pipeline.tables.schema import LabelState
 from tests.conftest import MakeSubset, Run, Subset
 from tests.support.helpers import PROJECT, contents, picture, write_file
@@ -285,6 +287,27 @@ def test_everything_is_found_however_it_is_written(
         "categories": CATEGORIES,
         "version": 1.5,
     }
+
+
+#: Ids that are 4 and 8 bytes wide, wider, and no whole numbers.
+IDS = [1, 2, 2**31, -(2**40), 2**63, "a", "7"]
+
+
+@given(st.lists(st.sampled_from(IDS), max_size=30), st.integers(1, 200))
+def test_owners_are_found_whatever_their_ids_are_and_where_the_file_is_cut(owners: list[int | str], size: int) -> None:
+    images = [image(key, f"{n}.jpg") for n, key in enumerate(IDS)]
+    text = json.dumps(document(*[annotation(n, image_id=key) for n, key in enumerate(owners)], images=images)).encode()
+    found = coco.outline([text[at : at + size] for at in range(0, len(text), size)], Task.DETECT)
+    assert [IDS[i] for i in found.image_of.tolist()] == owners
+    assert [json.loads(text[a:b])["image_id"] for a, b in found.annotations.tolist()] == owners
+
+
+@given(st.lists(st.integers(0, 2**33), min_size=1, max_size=5, unique=True).map(sorted))
+def test_spans_are_as_wide_as_the_file_needs(bases: list[int]) -> None:
+    reader = scan.SpansAndOwners(Task.DETECT)
+    for number, base in enumerate(bases):
+        reader.take(Chunk("annotations", number, b"[{}]", base, np.array([[base + 1, base + 3]], np.int64), 1))
+    assert reader.array("annotations").tolist() == [[base + 1, base + 3] for base in bases]
 
 
 @given(

@@ -88,7 +88,7 @@ def parse(part: Part, task: Task, keypoints: tuple[int, int] | None, options: Op
     frames = _frames(part, problems, exchanged=options.sizes == "image")
     sizes = np.array([(f.width, f.height) if f is not None else (np.nan, np.nan) for f in frames]).reshape(-1, 2)
     order = np.argsort(part.image_of, kind="stable")
-    owner = part.image_of[order]
+    owner = part.image_of[order].astype(np.int64)
     line = np.arange(len(owner)) - np.searchsorted(owner, owner) + 1
     moved = np.array([f is not None and f.note is not None for f in frames], np.bool_)[owner]
     tables = []

@@ -65,7 +65,7 @@ _owners: dict[bool, Any] = {
 }
 
 
-class _Reader:
+class SpansAndOwners:
     """What one pass finds: spans, owners of annotations, images as they are written, mistakes."""
 
     def __init__(self, task: Task) -> None:
@@ -162,7 +162,7 @@ def _decoded(decode: Any, chunk: Chunk, one: Any) -> list[Any]:
 
 def outline(pieces: Iterable[bytes], task: Task, names: ImageNames | None) -> FileOutline:
     """See `pipeline.formats.coco.outline`."""
-    reader = _Reader(task)
+    reader = SpansAndOwners(task)
     file = LargeObject(pieces, _ARRAYS)
     for chunk in file.chunks():
         reader.take(chunk)
@@ -223,7 +223,7 @@ def _rest(members: dict[str, bytes]) -> tuple[dict[str, Any], bytes]:
 
 def captions(pieces: Iterable[bytes], of: FileOutline) -> tuple[Ints, Ints]:
     """See `pipeline.formats.coco.captions`."""
-    reader = _Reader(Task.DETECT)
+    reader = SpansAndOwners(Task.DETECT)
     for chunk in LargeObject(pieces, _ARRAYS).chunks():
         if chunk.member == "annotations":
             reader.take(chunk)

@@ -87,7 +87,7 @@ def _table(part: Part, fields: Ints, widths: Sequence[int], numbers: Sequence[st
         columns = (*BOXES, *FLAGS)[: min(width, len(BOXES) + len(FLAGS))]
         found.append(_columns(b"\n".join(texts), columns, width, numbers))
         places.append(place)
-        images.append(part.image_of[place])
+        images.append(part.image_of[place].astype(np.int64))
     image, place = np.concatenate(images), np.concatenate(places)
     order = np.lexsort((place, image))  # stable: lines of a text stay in their order
     names = [name for name in (*BOXES[:4], *FLAGS) if name not in numbers]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,8 @@ from pipeline.formats import Malformed
 T = TypeVar("T")
 
 Ints = npt.NDArray[np.int64]
+
+Spans = npt.NDArray[np.integer[Any]]
 
 #: Bytes between two objects that are read with them: copying these costs what another read does.
 _GAP = 8192
@@ -70,9 +72,10 @@ class AnnotationsFile:
         """The bytes of the file, a piece at a time."""
         return storage.pieces_of(self._folder, self._name)
 
-    def texts(self, spans: Ints) -> Sequence[bytes]:
+    def texts(self, spans: Spans) -> Sequence[bytes]:
         """The bytes at `spans`, shape (n, 2): begin and end. Raises `DataError` where the file changed."""
-        found = [text for at in range(0, len(spans), _OBJECTS) for text in self._some_texts(spans[at : at + _OBJECTS])]
+        wide = spans.astype(np.int64)
+        found = [text for at in range(0, len(wide), _OBJECTS) for text in self._some_texts(wide[at : at + _OBJECTS])]
         self.must_be_unchanged()
         return found
 
@@ -127,10 +130,11 @@ class AnnotationsFiles:
             file.must_be_unchanged()
         return found
 
-    def texts(self, spans: Ints) -> Sequence[bytes]:
+    def texts(self, spans: Spans) -> Sequence[bytes]:
         """The bytes at `spans`, shape (n, 2), each within one file. Raises `DataError` where a file changed."""
         if len(self._files) == 1:
             return self._files[0].texts(spans)
+        spans = spans.astype(np.int64)
         begins = np.cumsum([0, *(file.size() for file in self._files[:-1])])
         file_of = np.searchsorted(begins, spans[:, 0], side="right") - 1
         found: list[bytes] = [b""] * len(spans)

@@ -42,9 +42,6 @@ Ints = npt.NDArray[np.int64]
 #: Whole numbers as narrow as they can be: there may be as many as objects.
 Narrow = npt.NDArray[np.integer[Any]]
 
-#: Annotations that are assigned to buckets at a time.
-_ASSIGNED = 1 << 20
-
 
 @dataclass(frozen=True)
 class BucketShare:
@@ -197,7 +194,7 @@ class ParsedSource:
         index = np.zeros(len(bucket_of), np.int64)
         for images in images_of:
             index[images] = np.arange(len(images))
-        edges, annotations, image_of = _by_bucket(outline, bucket_of, index, buckets)
+        edges, annotations, image_of = in_buckets(outline, bucket_of, index, buckets)
         outline.annotations, outline.image_of = annotations[:0], image_of[:0]
         compare = (listed := self._listed[number]) is not None and formats.load_single_file(
             self.spec.format
@@ -230,8 +227,8 @@ class ParsedSource:
             )
 
 
-def _by_bucket(
-    outline: FileOutline, bucket_of: npt.NDArray[np.uint32], index: Ints, buckets: int
+def in_buckets(
+    outline: FileOutline, bucket_of: npt.NDArray[np.uint32], index: Ints, buckets: int, at_a_time: int = 1 << 20
 ) -> tuple[Ints, Narrow, Narrow]:
     """The annotations of an outline in the order of their buckets: where each begins, spans, and indexes of images.
 
@@ -240,11 +237,9 @@ def _by_bucket(
     """
     count = len(outline.annotations)
     homes = bucket_of.astype(np.uint16 if buckets <= 1 << 16 else np.uint32)  # NumPy sorts the former by radix
-    steps = [slice(at, at + _ASSIGNED) for at in range(0, count, _ASSIGNED)]
+    steps = [slice(at, at + at_a_time) for at in range(0, count, at_a_time)]
     counts = [np.bincount(homes[outline.image_of[step]], minlength=buckets) for step in steps]
-    edges = np.concatenate(
-        [[0], np.cumsum(np.sum(counts, axis=0, dtype=np.int64) if counts else np.zeros(buckets, np.int64))]
-    )
+    edges = np.concatenate([[0], np.cumsum(np.sum([np.zeros(buckets, np.int64), *counts], axis=0))])
     spans = np.empty((count, 2), outline.annotations.dtype)
     image_of = np.empty(count, np.min_scalar_type(int(index.max(initial=0))))
     begin = edges[:-1].copy()
@@ -347,13 +342,12 @@ def _parse_shares(task: BucketTask, shares: list[BucketShare]) -> tuple[pa.Table
 def _parse_share(task: BucketTask, share: BucketShare, split: SplitSpec) -> Parsed:
     """What a file has of the images of a share, and what it calls them."""
     files = AnnotationsFiles((split.labels, *split.further), share.marks)
-    images, annotations = share.images.astype(np.int64), share.annotations.astype(np.int64)
     captions = None
     if share.captions is not None and split.captions is not None:
         mark, spans, owner = share.captions
         captions = AnnotationsFile(split.captions, mark).texts(spans), owner
     pictures = _pictures(split, share.paths.to_pylist(), task.keep)
-    texts = files.texts(images), files.texts(annotations)
+    texts = files.texts(share.images), files.texts(share.annotations)
     part = Part(
         *texts, share.image_of.astype(np.int64), share.labels, captions, pictures, share.compare, share.ancestors
     )

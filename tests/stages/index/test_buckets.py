@@ -5,11 +5,12 @@ from __future__ import annotations
 from array import array
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.base.text import composed
-from pipeline.stages.index.buckets import assign, unclaimed_images
+from pipeline.stages.index.buckets import assign, bucket_count, unclaimed_images
 from pipeline.stages.index.image_lists import ListedSplits
 from pipeline.stages.index.scan import Scan
 from pipeline.storage.listing import Listing
@@ -31,6 +32,25 @@ def _listing(chunks: list[list[str]], suffix: str) -> Listing:
             stats.extend((size, 1, 1, 1))
         listing.take(names, stats, with_stats=True)
     return listing
+
+
+@pytest.mark.parametrize(
+    ("images", "text", "existing", "count"),
+    [
+        (8192, 0, None, 1),
+        (8193, 0, None, 2),
+        (1, 32 << 20, None, 1),
+        (1, 64 << 20, None, 2),
+        (600_000, 2 << 30, None, 128),
+        (1, 1 << 30, 64, 64),
+        (1, 1 << 30, 1, 32),
+    ],
+)
+def test_a_bucket_has_some_thousand_images_or_as_much_text(
+    images: int, text: int, existing: int | None, count: int
+) -> None:
+    assert bucket_count("auto", images, existing, text) == count
+    assert bucket_count(3, images, existing, text) == 3
 
 
 @given(CHUNKS, CHUNKS, st.sampled_from([1, 2, 64]))
