@@ -160,13 +160,14 @@ class WholeSlot(Slot):
         self.session.flow.came(size, time.monotonic())
         if code == self.curl.E_WRITE_ERROR:
             raise MemoryError
+        larger = code == self.curl.E_FILESIZE_EXCEEDED
         if transfer.status >= 400:
-            return 0 if code == self.curl.E_FILESIZE_EXCEEDED else code
-        if code == self.curl.E_FILESIZE_EXCEEDED:
+            return 0 if larger else code
+        if transfer.status != 200:
+            return int(self.curl.E_WRITE_ERROR) if larger or (size and not code) else code
+        if larger:
             refuse_too_large(transfer)
             return int(self.curl.E_WRITE_ERROR)
-        if size and transfer.status != 200:
-            return code or int(self.curl.E_WRITE_ERROR)
         self.session.received += size
         transfer.at = transfer.start + size
         return code
