@@ -43,7 +43,8 @@ from pipeline.storage.stores.options import options_beside
 from pipeline.storage.traits import Traits
 from pipeline.storage.web.cache import drop_cached
 from pipeline.storage.web.client import SCHEMES as WEB_SCHEMES
-from pipeline.storage.web.client import Transfer, Web, lost, parse_range, validator
+from pipeline.storage.web.client import Web
+from pipeline.storage.web.transfer import Transfer, lost, parse_range, validator
 
 __all__ = [
     "DIFFERENT",

@@ -143,7 +143,10 @@ def _limit(length: int, entries: int, name: str) -> None:
 
 def is_page(head: bytes | bytearray) -> bool:
     """Whether a file that begins with `head` is a web page: that is how logins and refusals come."""
-    text = head[:2048].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    text = head[:2048].lstrip(b"\xef\xbb\xbf \t\r\n")
+    if not text.startswith(b"<"):
+        return False
+    text = text.lower()
     return text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")) or (
         text.startswith((b"<?xml", b"<!--")) and b"<html" in text
     )

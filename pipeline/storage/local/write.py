@@ -125,7 +125,7 @@ def rename_temporary(temporary: str, name: str, temp_fd: int, fd: int) -> None:
         os.rename(temporary, name, src_dir_fd=temp_fd, dst_dir_fd=fd)
 
 
-def write_all(fd: int, data: bytes | bytearray) -> None:
+def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
     """Write all of `data`, however little a call takes, and count it."""
     write_part(fd, data)
     count(WRITTEN, len(data))
@@ -144,7 +144,9 @@ def clean(name: str, fd: int) -> None:
         os.unlink(name, dir_fd=fd)
 
 
-def _put(name: str, temporary: str, data: bytes | bytearray, fd: int, temp_fd: int, *, durable: bool = False) -> None:
+def _put(
+    name: str, temporary: str, data: bytes | bytearray | memoryview, fd: int, temp_fd: int, *, durable: bool = False
+) -> None:
     """Write one file, whole or not at all, whatever ends this, also an interrupt; with `durable` it is on the disk."""
     try:
         _fill(temporary, data, temp_fd, durable=durable)
@@ -157,7 +159,7 @@ def _put(name: str, temporary: str, data: bytes | bytearray, fd: int, temp_fd: i
         raise
 
 
-def _fill(name: str, data: bytes | bytearray, fd: int, *, durable: bool) -> None:
+def _fill(name: str, data: bytes | bytearray | memoryview, fd: int, *, durable: bool) -> None:
     out = create(name, fd)
     try:
         write_all(out, data)
@@ -167,7 +169,9 @@ def _fill(name: str, data: bytes | bytearray, fd: int, *, durable: bool) -> None
         os.close(out)
 
 
-def put_whole(name: str, temporary: str, data: bytes | bytearray, fd: int, temp_fd: int, folder: str) -> str | None:
+def put_whole(
+    name: str, temporary: str, data: bytes | bytearray | memoryview, fd: int, temp_fd: int, folder: str
+) -> str | None:
     """Write one file by way of `temporary` (in place where that is its name); returns why it was not, or None."""
     try:
         _put(name, temporary, data, fd, temp_fd)

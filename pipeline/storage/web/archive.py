@@ -10,7 +10,8 @@ from pipeline.storage.archives.directory import TAIL_BYTES
 from pipeline.storage.archives.remote import RemoteZip, Span
 from pipeline.storage.archives.table import cached_table
 from pipeline.storage.location import Limits
-from pipeline.storage.web.client import Transfer, Web, check_url, lost, parse_range, validator
+from pipeline.storage.web.client import Web, check_url
+from pipeline.storage.web.transfer import Transfer, lost, parse_range, validator
 
 
 class WebZip(RemoteZip):
@@ -66,4 +67,4 @@ class WebZip(RemoteZip):
                 raise StorageError(f"{self.archive}: has changed while it was read; run again")
             if transfer.reason:
                 raise lost(transfer)
-            yield transfer.tag, transfer.body
+            yield transfer.tag, transfer.gathered

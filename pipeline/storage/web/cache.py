@@ -45,10 +45,12 @@ class ImageCache:
         self._root = Root(workdir, links=frozenset({_FOLDER})).inner(f"{_FOLDER}/{name}")
         self.top, self.folder = self._root.at(), self._root.at("images")
         self._files: dict[str, str] | None = None
-        self._stack, self._opened = contextlib.ExitStack(), dict[str, int]()
+        self._stack, self._opened = contextlib.ExitStack(), dict[str, tuple[int, str]]()
+        self._temporary = ""
 
     def __enter__(self) -> ImageCache:
         """While inside, images are put; what a run left that was killed or cut off is checked first."""
+        self._temporary = temporary_name()  # images are put one after another, by this thread
         coming = os.path.join(self.top, _COMING)
         if os.path.exists(coming):
             self._drop_damaged(os.stat(coming).st_mtime_ns)
@@ -96,18 +98,22 @@ class ImageCache:
                 found.append(None)
         return found
 
-    def put(self, path: str, data: bytes | bytearray) -> None:
+    def put(self, path: str, data: bytes | bytearray | memoryview) -> None:
         """Cache an image, inside of a `with` of this; raises `StorageError` where it cannot be written."""
         name = f"{path}.{xxhash.xxh3_128_hexdigest(data)}"
         folder, _, last = f"images/{name}".rpartition("/")
-        fd = self._opened.get(folder)
-        if fd is None:
-            if len(self._opened) >= _OPEN_FOLDERS:
-                self._close_folders()
-            fd = self._opened[folder] = self._stack.enter_context(self._root.open(folder, "written"))
-        if reason := put_whole(last, temporary_name(), data, fd, fd, self._root.at(folder)):
-            raise StorageError(f"{self._root.at(folder)}/{last}: cannot be written: {reason}")
+        fd, shown = self._opened.get(folder) or self._open(folder)
+        if reason := put_whole(last, self._temporary, data, fd, fd, shown):
+            raise StorageError(f"{shown}/{last}: cannot be written: {reason}")
         self.files[path] = name
+
+    def _open(self, folder: str) -> tuple[int, str]:
+        """The descriptor of a folder below the root, open while images are put, and its path."""
+        if len(self._opened) >= _OPEN_FOLDERS:
+            self._close_folders()
+        fd = self._stack.enter_context(self._root.open(folder, "written"))
+        self._opened[folder] = fd, self._root.at(folder)
+        return self._opened[folder]
 
     def get(self, path: str) -> bytes | None:
         """A cached image, checked; None where it is missing or not whole."""

@@ -29,7 +29,8 @@ from pipeline.storage.location import (
     unknown_end,
 )
 from pipeline.storage.web.cache import ImageCache
-from pipeline.storage.web.client import Transfer, Web, check_url, lost, parse_range
+from pipeline.storage.web.client import Web, check_url
+from pipeline.storage.web.transfer import Transfer, lost, parse_range
 
 _NOT_CACHED = "was not fetched; run again"
 
@@ -154,9 +155,9 @@ class HttpFolder(RemoteBytes):
             transfers = (
                 Transfer(f"{self.url}/{urllib.parse.quote(path)}", most=MAX_IMAGE_BYTES, tag=path) for path in wanted
             )
-            for transfer in Web(limits).run(transfers):
+            for transfer in Web(limits).whole(transfers):
                 is_html = transfer.headers.get("content-type", "").startswith("text/html")
-                if transfer.reason is None and (is_html or is_page(transfer.body)):
+                if transfer.reason is None and (is_html or is_page(bytes(transfer.body[:2048]))):
                     transfer.reason = f"{transfer.url}: the server sent a web page instead of an image; check the URL"
                 whole = transfer.reason is not None or not transfer.ends_unseen or ends(bytes(transfer.body))
                 if whole is False:
