@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,8 +33,9 @@ from tests.bench.tree import make_tree
 from tests.support.web import Nginx, between, nginx_binary, nginx_in
 
 SECTIONS = ("copy", "labels", "file", "small", "ranges")
-#: Promised ratios; that of small images to aria2c, wget2 is shown beside it.
-COPY_UNZIP, COPY_EXTRACTALL, LABELS, FILE, SMALL = 0.25, 0.6, 0.55, 1.15, 1.2
+#: Ratios to be reached; `README.md` says which are not.
+COPY_UNZIP, COPY_EXTRACTALL, LABELS, FILE, CONTINUED = 0.25, 0.6, 0.55, 1.05, 1.15
+SMALL = {"aria2c": 0.6, "wget2": 1.0}
 #: Promised bytes, of those of the wanted images and the archive's directory, and requests, of the number of images.
 RANGES, REQUESTS = 1.05, 1.25
 CONNECTIONS = 16
@@ -83,7 +84,7 @@ class Bench:
         """`number`, scaled."""
         return max(4, int(number * self.scale))
 
-    def race(self, ours: str, commands: dict[str, Command], limits: dict[str, float | None]) -> None:
+    def race(self, ours: str, commands: dict[str, Command], limits: Mapping[str, float | None]) -> None:
         """Run the commands in turn, each into folders of its own that are emptied before, and keep the ratios."""
 
         def prepare(name: str) -> None:
@@ -245,7 +246,7 @@ def file(bench: Bench) -> None:
         bench.race(
             "the same, killed and run again",
             {"ours": _killed([*fetch, plain], half, bench.env), "curl -C -": _killed(curl, half, bench.env)},
-            {"curl -C -": FILE},
+            {"curl -C -": CONTINUED},
         )
 
 
@@ -268,7 +269,7 @@ def small(bench: Bench) -> None:
             commands["aria2c"] = ["aria2c", "-q", "-i", str(urls), "-d", out, "-j", n, "-x1", "--file-allocation=none"]
         if shutil.which("wget2"):
             commands["wget2"] = ["wget2", "-q", "-i", str(urls), "-P", out, f"--max-threads={n}"]
-        bench.race(f"{len(names):,} images, {n} connections", commands, {"aria2c": SMALL, "wget2": None})
+        bench.race(f"{len(names):,} images, {n} connections", commands, SMALL)
 
 
 def ranges(bench: Bench) -> None:
