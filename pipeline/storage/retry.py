@@ -97,11 +97,12 @@ def retried(
 @contextlib.contextmanager
 def while_wanted(ended: Callable[[], bool]) -> Iterator[None]:
     """While inside, this thread tries nothing again once `ended` says that nobody waits for its answers."""
+    before: Callable[[], bool] | None = getattr(_ANSWERS, "ended", None)
     _ANSWERS.ended = ended
     try:
         yield
     finally:
-        del _ANSWERS.ended
+        _ANSWERS.ended = before
 
 
 def wanted() -> bool:

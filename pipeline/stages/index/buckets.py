@@ -70,7 +70,7 @@ class _Part:
 
     def __init__(self) -> None:
         self._paths: list[bytes] = []
-        self._groups: dict[tuple[int, int], tuple[int, list[bytes]]] = {}
+        self._groups: dict[tuple[int, int], list[tuple[int, bytes]]] = {}
         self._positions: list[npt.NDArray[np.int64]] = []
 
     def add(
@@ -78,13 +78,15 @@ class _Part:
     ) -> None:
         """Add files of a `group`: the number of their split, and their kind."""
         self._paths.append(b"\0".join(names))
-        count, before = self._groups.get(group, (0, []))
-        self._groups[group] = count + len(names), [*before, stats]
+        self._groups.setdefault(group, []).append((len(names), stats))
         self._positions.append(positions)
 
     def listing(self) -> BucketListing:
         """The files as a task is given them."""
-        groups = tuple(ListedGroup(*group, count, b"".join(stats)) for group, (count, stats) in self._groups.items())
+        groups = tuple(
+            ListedGroup(*group, sum(count for count, _ in some), b"".join(stats for _, stats in some))
+            for group, some in self._groups.items()
+        )
         return BucketListing(b"\0".join(self._paths), groups)
 
     def positions(self) -> npt.NDArray[np.int64]:
