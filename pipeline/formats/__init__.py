@@ -23,13 +23,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pydantic import BaseModel
 
+    from pipeline.base.arrays import Ints as Spans  # of any width: those of a large file are narrow
     from pipeline.formats._image_names import ImageNames
     from pipeline.images.header import Picture
 
     Ints = npt.NDArray[np.int64]
-
-    #: Whole numbers of any width: those of a large file are as narrow as they can be.
-    Spans = npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -25,9 +25,10 @@ from pipeline.formats._large_json import Chunk, LargeObject
 from pipeline.formats._records import stems_of
 from pipeline.formats._values import as_id, category_name, finite, plain, shown, supercategory_name
 
-Ints = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    from pipeline.base.arrays import Ints as Spans  # of any width
 
-Spans = npt.NDArray[np.integer[Any]]
+Ints = npt.NDArray[np.int64]
 
 Id = int | str | float | None
 

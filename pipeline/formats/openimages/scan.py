@@ -49,7 +49,7 @@ _OTHERS = {
 
 
 class _Split:
-    """What the files of a split hold, gathered file by file; spans are in all files as in one."""
+    """What the files of a split hold, gathered file by file; spans count on from file to file."""
 
     def __init__(self, split: str | None) -> None:
         self._subset = _SUBSETS.get(split or "")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +21,10 @@ from pipeline.formats import Malformed
 
 T = TypeVar("T")
 
-Ints = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    from pipeline.base.arrays import Ints as Spans  # of any width
 
-Spans = npt.NDArray[np.integer[Any]]
+Ints = npt.NDArray[np.int64]
 
 #: Bytes between two objects that are read with them: copying these costs what another read does.
 _GAP = 8192
@@ -98,9 +99,9 @@ class AnnotationsFile:
 
 
 class AnnotationsFiles:
-    """The files at `paths` in the states `marks`, by default in those which they have now: spans are in all as in one.
+    """The files at `paths` in the states `marks`, by default in those which they have now.
 
-    Where one file begins is the size of those before it.
+    Spans count on from file to file: where one begins is the size of those before it.
     """
 
     def __init__(self, paths: Sequence[str], marks: Sequence[bytes] | None = None) -> None:

@@ -9,7 +9,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -37,10 +37,10 @@ from pipeline.stages.index.summary import bucket_summary
 from pipeline.storage import Listing
 from pipeline.tables.schema import LabelState
 
-Ints = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    from pipeline.base.arrays import Ints as Spans  # of any width
 
-#: Whole numbers as narrow as they can be: there may be as many as objects.
-Narrow = npt.NDArray[np.integer[Any]]
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,12 @@ class BucketShare:
 
     split: int
     marks: tuple[bytes, ...]
-    images: Narrow
+    images: Spans
     stems: pa.StringArray
     paths: pa.StringArray
     said: pa.StringArray
-    annotations: Narrow
-    image_of: Narrow
+    annotations: Spans
+    image_of: Spans
     captions: tuple[bytes, Ints, Ints] | None
     doubtful: Ints
     labels: dict[int | str, str]
@@ -229,7 +229,7 @@ class ParsedSource:
 
 def in_buckets(
     outline: FileOutline, bucket_of: npt.NDArray[np.uint32], index: Ints, buckets: int, at_a_time: int = 1 << 20
-) -> tuple[Ints, Narrow, Narrow]:
+) -> tuple[Ints, Spans, Spans]:
     """The annotations of an outline in the order of their buckets: where each begins, spans, and indexes of images.
 
     `bucket_of` and `index` are those of images. Some are put in their order at a time: of ten million each array of as
@@ -253,7 +253,7 @@ def in_buckets(
     return edges, spans, image_of
 
 
-def _text_of(spans: Narrow) -> int:
+def _text_of(spans: Spans) -> int:
     """How many bytes they span."""
     begin, stop = spans.sum(axis=0, dtype=np.int64).tolist()
     return int(stop - begin)
