@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import itertools
 import os
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline import storage
 from pipeline.base.errors import StorageError
 from pipeline.storage.local.outbox import collected
-from pipeline.storage.local.write import temporary_name
+from pipeline.storage.local.write import put_whole, temporary_name
 from pipeline.storage.stores import guard
 from pipeline.target.intent import tidy, write_intent
 from pipeline.target.manifest import TargetState
@@ -51,6 +55,40 @@ def test_nothing_gets_through_a_fence_that_is_gone(target: storage.WritableLocat
     assert contents(tmp_path / "target") == {"labels/a.txt": b"old"}
 
 
+@pytest.mark.parametrize("act", ["write", "copy", "delete"])
+def test_nothing_is_made_where_the_target_goes_away_at_any_instant(
+    target: storage.WritableLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    """Another folder has its place from the N-th call on that opens something; for each N until none is so late."""
+    here, away, opens = tmp_path / "target", tmp_path / "away", os.open
+    fence, before = target.own("tmp/run").sealed(), storage.locate(str(here))
+    acts = {
+        "write": lambda: target.write_many(["labels/sub/b.txt", "more/c.txt"], [b"new"] * 2, scratch=fence),
+        "copy": lambda: target.copy_many(["more/c.txt"], before, ["labels/a.txt"], [3], "copy", scratch=fence),
+        "delete": lambda: target.delete_many(["labels/a.txt", "more/c.txt"], scratch=fence),
+    }
+    for instant in range(100):
+        calls = 0
+
+        def swapping(*args: Any, at: int = instant, **options: Any) -> int:
+            nonlocal calls
+            if calls == at:
+                here.rename(away)
+                here.mkdir()
+            calls += 1
+            return opens(*args, **options)
+
+        with monkeypatch.context() as patched, contextlib.suppress(StorageError):
+            patched.setattr(os, "open", swapping)
+            acts[act]()
+        if not away.exists():
+            break
+        assert list(here.iterdir()) == []
+        here.rmdir()
+        away.rename(here)
+    assert 3 < instant < 99
+
+
 def test_a_target_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     away = storage.locate_writable(str(tmp_path / "away"))
     with pytest.raises(StorageError, match="not mounted here"):
@@ -59,27 +97,46 @@ def test_a_target_that_is_not_there_is_not_made(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_removed_under_who_fills_it(target: storage.WritableLocation, tmp_path: Path) -> None:
-    """Whoever has it open makes file after file in it, and can make none once it is removed."""
+    """Two have it open and make file after file in it, as workers do, and can make none once it is removed."""
     fd = os.open(tmp_path / "target/tmp/run", os.O_RDONLY | os.O_DIRECTORY)
     ended: list[OSError] = []
 
-    def fill() -> None:
-        number = 0
-        while not ended:
+    def fill(who: int) -> None:
+        for number in itertools.count():
+            name = f"{who}-{number}"
             try:
-                os.close(os.open(f"{number}", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
-            except OSError as error:
-                ended.append(error)
-            number += 1
+                assert put_whole(name, f"{name}.tmp", b"text", fd, fd, "run") in (None, os.strerror(errno.ENOENT))
+                os.stat(name, dir_fd=fd)
+            except FileNotFoundError as error:
+                if os.fstat(fd).st_nlink == 0:
+                    ended.append(error)
+                    return
 
-    thread = threading.Thread(target=fill)
-    thread.start()
+    threads = [threading.Thread(target=fill, args=(who,)) for who in range(2)]
+    for thread in threads:
+        thread.start()
     target.remove_folder("tmp/run")
-    thread.join()
-    assert isinstance(ended[0], FileNotFoundError)
+    for thread in threads:
+        thread.join()
+    assert len(ended) == 2
     with pytest.raises(FileNotFoundError):
         os.open("late", os.O_CREAT | os.O_WRONLY, dir_fd=fd)
     os.close(fd)
+
+
+def test_one_who_cannot_be_outrun_is_named(
+    target: storage.WritableLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.storage.local.folders._OUTRUN_S", 0.2)
+    rmdir = os.rmdir
+
+    def made_before(name: str, *, dir_fd: int) -> None:
+        os.close(os.open(f"{name}/more", os.O_CREAT | os.O_WRONLY, dir_fd=dir_fd))
+        rmdir(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "rmdir", made_before)
+    with pytest.raises(StorageError, match="tmp/run: cannot be removed: files are being made in it; stop the workers"):
+        target.remove_folder("tmp/run")
 
 
 def test_at_a_store_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import time
 from collections.abc import Iterable, Sequence
 
 from pipeline.base.errors import StorageError
 from pipeline.base.os_errors import storage_error
-from pipeline.storage.local.root import Root
+from pipeline.storage.local.root import Root, is_link, linked
 from pipeline.storage.local.write import _UNDER_WAY, _delete, group, opened, write_whole
 from pipeline.storage.location import Results
 
@@ -28,36 +29,72 @@ def delete_many(root: Root, paths: Sequence[str], scratch: Root | None = None) -
     return results
 
 
-#: A process that goes on making files in a folder that is being removed is outrun within so many rounds.
-_ROUNDS = 1000
+#: A process that goes on making files in a folder that is being removed is outrun within so many seconds.
+_OUTRUN_S = 20.0
+
+#: What is made meanwhile is deleted so many files at a time: the list of it need not end.
+_NAMES = 1000
 
 
 def remove_folder(root: Root, folder: str) -> None:
     """Remove `folder` below `root` with all that is in it; who has it open can make nothing in it from then on.
 
-    Raises `StorageError` where something in it cannot be deleted.
+    Raises `StorageError` where something in it cannot be deleted, or files are made as fast as that.
     """
-    for _ in range(_ROUNDS):
-        names = sorted(root.names(folder))
-        results = delete_many(root, [f"{folder}/{name}" for name in names])
-        root.drop_empty_folders(folder)
-        if not os.path.lexists(root.at(folder)):
-            return
-        results.must_at(root.at(""), "deleted")
-        if not names:
-            _drop(root.at(folder))
-    raise StorageError(f"{root.at(folder)}: cannot be removed: files are being made in it; stop the workers")
+    above, _, name = folder.rpartition("/")
+    with contextlib.suppress(FileNotFoundError), root.open(above, "deleted", make=False) as fd:
+        if is_link(name, fd):
+            raise linked(root.at(folder))
+        _remove(name, fd, root.at(folder))
 
 
-def _drop(path: str) -> None:
-    """Remove an empty folder, or say why that cannot be; one that has got a file meanwhile stays."""
+def _remove(name: str, fd: int, path: str) -> None:
+    """Remove the folder `name` in the folder `fd`, which messages call `path`; one that is not there is removed."""
     try:
-        os.rmdir(path)
+        inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
     except FileNotFoundError:
         return
     except OSError as error:
+        raise storage_error(error, path, "deleted") from None
+    try:
+        _empty(inner, path, None)
+        until = time.monotonic() + _OUTRUN_S
+        while not _drop(name, fd, path):
+            if time.monotonic() > until:
+                raise StorageError(f"{path}: cannot be removed: files are being made in it; stop the workers")
+            _empty(inner, path, _NAMES)
+    finally:
+        os.close(inner)
+
+
+def _empty(fd: int, path: str, most: int | None) -> None:
+    """Delete what is in the folder `fd`, `most` files of it (None: all)."""
+    with os.scandir(fd) as found:
+        some = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in itertools.islice(found, most)]
+    for name, is_folder in some:
+        at = os.path.join(path, name)
+        if is_folder:
+            _remove(name, fd, at)
+            continue
+        try:
+            os.unlink(name, dir_fd=fd)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise storage_error(error, at, "deleted") from None
+
+
+def _drop(name: str, fd: int, path: str) -> bool:
+    """Remove the folder `name` in the folder `fd` where it is empty; whether it is gone."""
+    try:
+        os.rmdir(name, dir_fd=fd)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise storage_error(error, path, "deleted") from None
+        return False
+    return True
 
 
 def make_folders(root: Root, folders: Sequence[str]) -> None:

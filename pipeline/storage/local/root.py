@@ -42,26 +42,38 @@ class Root:
         return replace(self, below=f"{self.below}/{folder}" if self.below and folder else self.below or folder)
 
     @contextlib.contextmanager
-    def open(self, folder: str, doing: str, *, make: bool = True) -> Iterator[int]:
+    def open(self, folder: str, doing: str, *, make: bool = True, top: int | None = None) -> Iterator[int]:
         """The descriptor of `folder` in this one, which is made (unless `make` is False) where it is not there.
 
-        Raises `StorageError` where a link or a file has the name of a folder, or it cannot be `doing`; without
-        `make` a `FileNotFoundError` where it is not there.
+        The way to it begins at `top`, the descriptor of `path` (default: whatever has that name by now). Raises
+        `StorageError` where a link or a file has the name of a folder, or it cannot be `doing`; without `make` a
+        `FileNotFoundError` where it is not there.
         """
-        fd = self._walk(folder, doing, make)
+        fd = self._walk("/".join(filter(None, (self.below, folder))), doing, make, top)
         try:
             yield fd
         finally:
             os.close(fd)
 
-    def _walk(self, folder: str, doing: str, make: bool) -> int:
-        below = "/".join(filter(None, (self.below, folder)))
+    @contextlib.contextmanager
+    def open_top(self, doing: str) -> Iterator[int]:
+        """The descriptor of `path`, for ways that must begin at the same disk, whatever is mounted over it meanwhile.
+
+        It is made unless this is sealed; raises `StorageError` where it cannot be.
+        """
+        fd = self._walk("", doing, True, None)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _walk(self, below: str, doing: str, make: bool, top: int | None) -> int:
         at = self.path
         makes = make and not self.sealed
         try:
-            if makes:
+            if top is None and makes:
                 os.makedirs(self.path, exist_ok=True)
-            fd = os.open(self.path, _FOLDER)
+            fd = os.open(self.path, _FOLDER) if top is None else os.dup(top)
             passed = ""
             for step in filter(None, below.split("/")):
                 passed = f"{passed}/{step}" if passed else step

@@ -94,13 +94,17 @@ def opened(
     """The descriptors of `folder` in `root` and of the folder for temporary files.
 
     That is `scratch`, unless it is on another file system. It is opened first: where it is sealed and gone, nothing is
-    made in `root`. Without `make` a `folder` that is not there is a `FileNotFoundError`.
+    made in `root`, and both ways begin at one descriptor: a disk may come or go between the two. Without `make` a
+    `folder` that is not there is a `FileNotFoundError`.
     """
     if scratch is None:
         with root.open(folder, doing, make=make) as fd:
             yield fd, fd
         return
-    with scratch.open("", doing) as temp_fd, root.open(folder, doing, make=make) as fd:
+    with contextlib.ExitStack() as stack:
+        top = stack.enter_context(scratch.open_top(doing))
+        temp_fd = stack.enter_context(scratch.open("", doing, top=top))
+        fd = stack.enter_context(root.open(folder, doing, make=make, top=top if root.path == scratch.path else None))
         yield fd, temp_fd if os.fstat(temp_fd).st_dev == os.fstat(fd).st_dev else fd
 
 
