@@ -380,6 +380,32 @@ def test_the_target_is_removed(many: Subset, make_subset: MakeSubset, built: boo
     assert many.run("verify", str(many.target), "--deep").code == 0
 
 
+@pytest.mark.racing
+@pytest.mark.parametrize("at", ["intent", "files", "mounted there"])
+def test_the_disk_of_the_target_is_unmounted(many: Subset, make_subset: MakeSubset, small_disk: Path, at: str) -> None:
+    """Nothing is made below its mount point: that is another disk, and too small for it."""
+    remount(small_disk, "size=50m")
+    target = small_disk if at == "mounted there" else small_disk / "deep/subset"
+    words = ("--set", f"target.root={target}")
+
+    def some() -> bool:
+        tmp = target / ".coco-diy"
+        return (tmp / "intent.json").exists() and (at == "intent" or any((tmp / "new").rglob("*.txt")))
+
+    held = os.open(small_disk, os.O_RDONLY)
+    code, err = paused(many, some, lambda: subprocess.run(["umount", "-l", str(small_disk)], check=True), *words)
+    try:
+        assert code == 1
+        assert "was removed, or its disk was unmounted, while this run was at work; run again" in one_sentence(err)
+        assert list(small_disk.iterdir()) == []
+    finally:
+        subprocess.run(["mount", "-t", "tmpfs", "none", str(small_disk)], check=True)
+        subprocess.run(["cp", "-a", f"/proc/self/fd/{held}/.", str(small_disk)], check=True, pass_fds=(held,))
+        os.close(held)
+    many.build(*words)
+    assert contents(target, record=True) == fresh_bytes(many, make_subset)
+
+
 # --- clocks -----------------------------------------------------------------------------------------------------------
 
 

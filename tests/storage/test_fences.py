@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import itertools
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,17 +54,20 @@ def test_nothing_gets_through_a_fence_that_is_gone(target: storage.WritableLocat
     assert contents(tmp_path / "target") == {"labels/a.txt": b"old"}
 
 
-@pytest.mark.parametrize("act", ["write", "copy", "delete"])
+@pytest.mark.parametrize("held_by", ["fence", "anchor", "both"])
+@pytest.mark.parametrize("act", ["write", "copy", "delete", "make"])
 def test_nothing_is_made_where_the_target_goes_away_at_any_instant(
-    target: storage.WritableLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str
+    target: storage.WritableLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str, held_by: str
 ) -> None:
     """Another folder has its place from the N-th call on that opens something; for each N until none is so late."""
     here, away, opens = tmp_path / "target", tmp_path / "away", os.open
-    fence, before = target.own("tmp/run").sealed(), storage.locate(str(here))
-    acts = {
-        "write": lambda: target.write_many(["labels/sub/b.txt", "more/c.txt"], [b"new"] * 2, scratch=fence),
-        "copy": lambda: target.copy_many(["more/c.txt"], before, ["labels/a.txt"], [3], "copy", scratch=fence),
-        "delete": lambda: target.delete_many(["labels/a.txt", "more/c.txt"], scratch=fence),
+    fence = None if held_by == "anchor" else target.own("tmp/run").sealed()
+    held, before = target if held_by == "fence" else target.anchored("tmp"), storage.locate(str(here))
+    acts: dict[str, Callable[[], object]] = {
+        "write": lambda: held.write_many(["labels/sub/b.txt", "more/c.txt"], [b"new"] * 2, scratch=fence),
+        "copy": lambda: held.copy_many(["more/c.txt"], before, ["labels/a.txt"], [3], "copy", scratch=fence),
+        "delete": lambda: held.delete_many(["labels/a.txt", "more/c.txt"], scratch=fence),
+        "make": lambda: (fence or held.own("tmp/run").below("")).make_folders(["further"]),
     }
     for instant in range(100):
         calls = 0
@@ -86,7 +88,7 @@ def test_nothing_is_made_where_the_target_goes_away_at_any_instant(
         assert list(here.iterdir()) == []
         here.rmdir()
         away.rename(here)
-    assert 3 < instant < 99
+    assert 1 < instant < 99
 
 
 def test_a_target_that_is_not_there_is_not_made(tmp_path: Path) -> None:
@@ -96,32 +98,34 @@ def test_a_target_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     assert not (tmp_path / "away").exists()
 
 
-def test_a_folder_is_removed_under_who_fills_it(target: storage.WritableLocation, tmp_path: Path) -> None:
-    """Two have it open and make file after file in it, as workers do, and can make none once it is removed."""
-    fd = os.open(tmp_path / "target/tmp/run", os.O_RDONLY | os.O_DIRECTORY)
-    ended: list[OSError] = []
+def test_a_folder_is_removed_under_who_writes_through_it(target: storage.WritableLocation, tmp_path: Path) -> None:
+    """Two have it open and put file after file through it, as workers do, and can put none once it is removed."""
+    fence = os.open(tmp_path / "target/tmp/run", os.O_RDONLY | os.O_DIRECTORY)
+    labels = os.open(tmp_path / "target/labels", os.O_RDONLY | os.O_DIRECTORY)
+    put, over = [0, 0], threading.Event()
 
     def fill(who: int) -> None:
-        for number in itertools.count():
-            name = f"{who}-{number}"
-            try:
-                assert put_whole(name, f"{name}.tmp", b"text", fd, fd, "run") in (None, os.strerror(errno.ENOENT))
-                os.stat(name, dir_fd=fd)
-            except FileNotFoundError as error:
-                if os.fstat(fd).st_nlink == 0:
-                    ended.append(error)
-                    return
+        while not over.is_set():
+            name = f"{who}-{put[who]}"
+            put[who] += put_whole(name, f"{name}.tmp", b"text", labels, fence, "labels") is None
 
     threads = [threading.Thread(target=fill, args=(who,)) for who in range(2)]
     for thread in threads:
         thread.start()
+    while not all(put):
+        time.sleep(0.001)
     target.remove_folder("tmp/run")
+    there = set(os.listdir(labels))
+    time.sleep(0.05)
+    assert len(there) > 2
+    assert set(os.listdir(labels)) == there
+    over.set()
     for thread in threads:
         thread.join()
-    assert len(ended) == 2
     with pytest.raises(FileNotFoundError):
-        os.open("late", os.O_CREAT | os.O_WRONLY, dir_fd=fd)
-    os.close(fd)
+        os.open("late", os.O_CREAT | os.O_WRONLY, dir_fd=fence)
+    os.close(fence)
+    os.close(labels)
 
 
 def test_one_who_cannot_be_outrun_is_named(

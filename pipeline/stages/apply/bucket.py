@@ -43,8 +43,8 @@ class ApplyContext:
 
     @property
     def target(self) -> storage.WritableLocation:
-        """The target."""
-        return storage.locate_writable(self.root, links=self.layout)
+        """The target, which is not made anew where it goes away."""
+        return storage.locate_writable(self.root, links=self.layout).anchored(FOLDER)
 
     @property
     def scratch(self) -> storage.WritableLocation:

@@ -38,6 +38,7 @@ def build_subset(job: Job, progress: Progress, suspects: frozenset[str], engine_
             leave_none = functools.partial(_leave_no_target, job, had_folder, job.target.exists())
             still_ours = stack.enter_context(target_lock)
             stack.push(leave_none)
+            job = job.hold()
         stack.enter_context(plan_lock(job))
         indexes = stack.enter_context(ExitStack())
         indexes.enter_context(index_lock(job))

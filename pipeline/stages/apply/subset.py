@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
+from dataclasses import replace
 
 from pipeline import storage
 from pipeline.base.errors import StorageError
@@ -89,12 +90,14 @@ def gather(job: Job, remote: dict[str, list[str]], progress: Progress) -> None:
 def reclaim(job: Job, planned: Planned) -> None:
     """Say again what this run has touched, where the target was removed under it, and the intent with it.
 
-    Files that it made since are ours, and the next run must know. Where another run has begun there, they are its.
+    What a hand that removes it leaves is ours, and the next run must know. Where another run has begun there, it is
+    its. A folder that is empty may be a mount point, and stays so.
     """
-    if job.target.local is None:  # a store's is not to be removed by a hand
+    job = replace(job, held=False)
+    if job.target.local is None or storage.any_name(job.root) is None:  # a store's is not to be removed by a hand
         return
     state = job.state()
-    if job.target.exists() and state.manifest is None and state.intent is None:
+    if state.manifest is None and state.intent is None:
         parts = {b: _intended(planned, b) for b in planned.touched}
         write_intent(state, planned.buckets, parts, [p for a, p in planned.meta if a != "keep"])
 

@@ -274,6 +274,28 @@ class _Copies:
         return reason, digest
 
 
+def put_many(
+    root: Root,
+    paths: Sequence[str],
+    origin: Location,
+    names: Sequence[str],
+    sizes: Sequence[int | None],
+    how: str,
+    *,
+    scratch: Root | None = None,
+    direct: bool = False,
+) -> Results:
+    """Put the files `names` of any `origin` at `paths` below `root`, see `WritableLocation.copy_many`."""
+    if origin.local is not None:
+        sources = [*map(origin.join, names)]
+        return copy_many(root, paths, sources, sizes, how, scratch=scratch, direct=direct)
+    if how in ("copy", "hardlink") and origin.remote:
+        return link_cached(root, paths, origin, names, sizes, how, scratch=scratch, direct=direct)
+    if how != "copy":
+        raise StorageError(f"{origin.url}: files there cannot be linked; set target.images to copy")
+    return copy_from(root, paths, origin, names, sizes, scratch=scratch, direct=direct)
+
+
 def link_cached(
     root: Root,
     paths: Sequence[str],

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
-from pipeline.base.errors import StorageError
 from pipeline.storage.listing import Listing
-from pipeline.storage.local.copy import copy_from, copy_many, link_cached
+from pipeline.storage.local.copy import put_many
 from pipeline.storage.local.folders import (
     delete_many,
     drop_temporaries,
@@ -172,14 +171,7 @@ class LocalFolder(WritableLocation):
         direct: bool = False,
     ) -> Results:
         """See `WritableLocation.copy_many`."""
-        beside = _root_of(scratch)
-        if origin.local is None:
-            if how in ("copy", "hardlink") and origin.remote:
-                return link_cached(self.root, paths, origin, names, sizes, how, scratch=beside, direct=direct)
-            if how != "copy":
-                raise StorageError(f"{origin.url}: files there cannot be linked; set target.images to copy")
-            return copy_from(self.root, paths, origin, names, sizes, scratch=beside, direct=direct)
-        return copy_many(self.root, paths, [*map(origin.join, names)], sizes, how, scratch=beside, direct=direct)
+        return put_many(self.root, paths, origin, names, sizes, how, scratch=_root_of(scratch), direct=direct)
 
     def delete_many(self, paths: Sequence[str], *, scratch: WritableLocation | None = None) -> Results:
         """See `WritableLocation.delete_many`."""
@@ -193,6 +185,12 @@ class LocalFolder(WritableLocation):
         """See `WritableLocation.sealed`."""
         inner = self.own("")
         inner.root = replace(inner.root, sealed=True)
+        return inner
+
+    def anchored(self, folder: str) -> LocalFolder:
+        """See `WritableLocation.anchored`."""
+        inner = self.below("")
+        inner.root = replace(inner.root, anchor=self.root.inner(folder).below)
         return inner
 
     def drop_temporaries(self, folder: str = "", *, shared: bool = False) -> None:

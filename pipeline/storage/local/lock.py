@@ -12,11 +12,11 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 
-from pipeline.base.errors import LockError, StorageError
+from pipeline.base.errors import LockError
 from pipeline.base.os_errors import storage_error
 from pipeline.runtime.log import LOG
 from pipeline.storage.local.folders import delete_many
-from pipeline.storage.local.root import Root
+from pipeline.storage.local.root import Root, removed
 from pipeline.storage.processes import myself, shown
 
 #: What a file system without locks answers; 524 is the kernel's own ENOTSUPP, which some let out. Our call is valid, so
@@ -97,7 +97,7 @@ def _still_there(fd: int, root: Root, path: str, what: str) -> None:
     except OSError as error:
         raise storage_error(error, root.at(path), "read") from None
     if there is None or not os.path.samestat(there, os.fstat(fd)):
-        raise StorageError(f"{what} was removed while this run was at work; run again")
+        raise removed(what)
 
 
 def lock_holder(root: Root, path: str) -> str | None:

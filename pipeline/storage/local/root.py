@@ -25,13 +25,15 @@ class Root:
     """The folder `below` in the folder `path`, which the user named: it may be a link, and lead through some.
 
     Of what is in it only `links`, folders relative to `path`, may be links: users put them on another disk. Where it is
-    `sealed`, no folder is made, neither `path` nor any in it.
+    `sealed`, no folder is made, neither `path` nor any in it. Where it has an `anchor`, a folder relative to `path`,
+    none is made unless that is there: else the disk of `path` has gone, and what has its name is the mount point.
     """
 
     path: str
     below: str = ""
     links: frozenset[str] = frozenset()
     sealed: bool = False
+    anchor: str | None = None
 
     def at(self, path: str = "") -> str:
         """The absolute path of `path`, for messages."""
@@ -59,7 +61,7 @@ class Root:
     def open_top(self, doing: str) -> Iterator[int]:
         """The descriptor of `path`, for ways that must begin at the same disk, whatever is mounted over it meanwhile.
 
-        It is made unless this is sealed; raises `StorageError` where it cannot be.
+        It is made unless this is sealed or has an anchor; raises `StorageError` where it cannot be.
         """
         fd = self._walk("", doing, True, None)
         try:
@@ -71,9 +73,11 @@ class Root:
         at = self.path
         makes = make and not self.sealed
         try:
-            if top is None and makes:
+            if top is None and makes and self.anchor is None:
                 os.makedirs(self.path, exist_ok=True)
             fd = os.open(self.path, _FOLDER) if top is None else os.dup(top)
+            if makes and self.anchor is not None:
+                fd = _anchored(fd, self.anchor)
             passed = ""
             for step in filter(None, below.split("/")):
                 passed = f"{passed}/{step}" if passed else step
@@ -83,7 +87,7 @@ class Root:
             if make and self.sealed:
                 raise run_ended(at) from None
             if make:
-                raise StorageError(f"{at}: was removed while this run was at work; run again") from None
+                raise removed(at) from None
             raise
         except OSError as error:
             raise storage_error(error, at, doing) from None
@@ -201,6 +205,21 @@ def is_link(name: str, fd: int | None = None) -> bool:
         return stat.S_ISLNK(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)
     except OSError:
         return False
+
+
+def _anchored(fd: int, anchor: str) -> int:
+    """`fd`, in which the folder `anchor` is; where it is not, a `FileNotFoundError`, and `fd` is closed."""
+    try:
+        os.stat(anchor, dir_fd=fd)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def removed(what: str) -> StorageError:
+    """What is said of a folder of ours that was there when the run began."""
+    return StorageError(f"{what}: was removed, or its disk was unmounted, while this run was at work; run again")
 
 
 def linked(path: str) -> StorageError:
