@@ -6,7 +6,7 @@ import itertools
 import time
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.runtime.counters import count_files
@@ -133,7 +133,7 @@ class Listing:
         for stats in changed:
             stats[2::4] = stats[1::4]
         self.chunks = [(blob, stats) for (blob, _), stats in zip(self.chunks, changed, strict=True)]
-        self.settled = max((max(s[2::4], default=0) for s in changed), default=0) <= self.started_ns - settle_ns()
+        self.settled = all(map(self._settles, changed))
 
     def take(self, names: list[str], stats: list[int] | array[int], *, with_stats: bool) -> None:
         """Move `names` and their `stats` (four numbers each) into a chunk; both lists are empty afterwards.
@@ -153,19 +153,22 @@ class Listing:
             self.chunks.append((blob, array("q", stats) if with_stats else None))
             self.count += len(names)
             count_files(len(names))
-            self.settled = self.settled and max(stats[2::4], default=0) <= self.started_ns - settle_ns()
+            self.settled = self.settled and self._settles(stats)
         names.clear()
         del stats[:]
 
     def add_stats(self, stats: memoryview) -> None:
         """Give a listing of names the stats of all its files, in its order: four int64 each."""
-        position = last = 0
+        position, self.settled = 0, True
         for i, (names, _) in enumerate(self.chunks):
             count = names.count(b"\0") + 1
             some = array("q", stats[4 * position : 4 * (position + count)].tobytes())
             self.chunks[i] = (names, some)
-            position, last = position + count, max(last, max(some[2::4], default=0))
-        self.settled = last <= self.started_ns - settle_ns()
+            position, self.settled = position + count, self.settled and self._settles(some)
+
+    def _settles(self, stats: Sequence[int]) -> bool:
+        """Whether files of these stats, four numbers each, had not just changed when the listing began."""
+        return max(stats[2::4], default=0) <= self.started_ns - settle_ns()
 
     def digest(self) -> bytes:
         """XXH3-128 over names and stats in listing order, links and unusable paths: equal for equal listings."""

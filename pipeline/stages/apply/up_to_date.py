@@ -14,7 +14,7 @@ from pipeline.job.job import Job
 from pipeline.job.recipe import recipe
 from pipeline.reports.report import Report
 from pipeline.stages.index.scan import Scan, source_digest
-from pipeline.stages.plan.compare import all_actions, image_mark
+from pipeline.stages.plan.compare import all_actions, image_digests
 from pipeline.stages.plan.meta_files import still_there
 from pipeline.tables import schema
 from pipeline.tables.parquet import Misfit, of_parquet
@@ -121,10 +121,10 @@ def _images_digest(job: Job) -> str | None:
     for url, names in remembered["images"].items():
         found: dict[int, bytes] = {}
         for origin, some in storage.image_locations(storage.locate(url, job.workdir), names):
-            for i, image in zip(some, origin.fingerprints([names[i] for i in some]), strict=True):
-                if image is None:
+            for i, digest in zip(some, image_digests(how, origin, [names[i] for i in some]), strict=True):
+                if digest is None:
                     return None
-                found[i] = digest_of(image_mark(how, image, origin.join(names[i])))
+                found[i] = digest
         digests += [found[i] for i in range(len(names))]
     return digest_of(b"".join(digests)).hex()
 

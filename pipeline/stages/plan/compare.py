@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pipeline.base.digest import digest_of
 from pipeline.reports.counts import ActionCounts, FileCount, add_files
 from pipeline.tables import schema
 from pipeline.tables.schema import UNKNOWN, Action, Kind
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from pipeline.reports.documents import Actions, LossTotals
-    from pipeline.storage import Fingerprint
+    from pipeline.storage import Fingerprint, Location
 
 
 def compare(wanted: pa.Table, manifest: pa.Table) -> pa.Table:
@@ -108,6 +109,12 @@ def image_mark(images: str, found: Fingerprint, source: str) -> bytes:
     """
     unsettled = b"" if found.settled else str(time.time_ns()).encode()  # never the same again
     return b"\0".join((images.encode(), found.mark, unsettled, source.encode() if images == "symlink" else b""))
+
+
+def image_digests(images: str, location: Location, names: Sequence[str]) -> list[bytes | None]:
+    """The digests of the images `names` of a location as they are now, see `image_mark`; None for one that is gone."""
+    found = zip(names, location.fingerprints(names), strict=True)
+    return [digest_of(image_mark(images, one, location.join(name))) if one else None for name, one in found]
 
 
 def losses(plan: pa.Table, manifest: pa.Table) -> Loss:

@@ -27,7 +27,7 @@ from pipeline.reports.counts import ActionCounts, FileCount
 from pipeline.stages.index.parts import state_name, stated
 from pipeline.stages.index.reader import index_at
 from pipeline.stages.plan.bucket import write_plan
-from pipeline.stages.plan.compare import Loss, image_mark
+from pipeline.stages.plan.compare import Loss, image_digests
 from pipeline.stages.plan.summary import BucketSummary, PlanCounts
 from pipeline.stages.select.parts import read_part
 from pipeline.tables import schema
@@ -172,9 +172,9 @@ class KeptPlans:
         keys, digests = plan["key"].to_pylist(), plan["digest"].to_pylist()
         names = context.origins.names(keys, plan["source"].to_pylist())
         for location, here in context.origins.locations(keys, names):
-            for i, image in zip(here, location.fingerprints([names[i] for i in here]), strict=True):
-                if image is None or digest_of(image_mark(context.images, image, location.join(names[i]))) != digests[i]:
-                    return False
+            found = image_digests(context.images, location, [names[i] for i in here])
+            if None in found or found != [digests[i] for i in here]:
+                return False
         return True
 
 
