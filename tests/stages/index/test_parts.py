@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from pipeline.base.errors import DataError
 from pipeline.stages.index.parts import TABLES
 from tests.conftest import MakeSubset, Subset
 from tests.stages.index.test_index import BUCKETS, check_as_fresh, make_index, parts, touched
-from tests.support.helpers import slow, write_file
+from tests.support.faults import run_under
+from tests.support.helpers import settle, slow, write_file
 
 
 @pytest.mark.parametrize("folder", ["states", "images", *slow(*(name for name in TABLES if name != "images"))])
@@ -120,3 +122,27 @@ def test_a_read_that_fails_once_is_no_fact_about_a_file(
     own_subset.command("build", *words)
     assert (own_subset.target / "images/train/a.jpg").exists()
     assert (own_subset.target / "labels/train/a.txt").read_text() == "0 0.25 0.25 0.1 0.1\n0 0.5 0.5 0.1 0.1\n"
+
+
+@pytest.mark.slow
+def test_an_update_is_killed_anywhere(own_subset: Subset, make_subset: MakeSubset) -> None:
+    """Some buckets' label files were touched, so that one part of theirs is written, others' have changed."""
+    index, labels = make_index(own_subset), sorted((own_subset.source / "labels").rglob("*.txt"))
+    words = ["index", str(own_subset.config), "-q"]
+
+    def update(kind: str, number: int, ended: int) -> str:
+        settle()
+        for path in labels:
+            os.utime(path)
+        labels[number % len(labels)].write_text(f"1 0.5 0.5 0.25 0.{100 + number}\n")
+        settle()
+        done = run_under([index], kind, number, words)
+        assert done.code == ended, done.err
+        return done.out
+
+    calls = int(update("count", 1, 0).split()[-1])
+    assert calls > 20
+    for number in range(1, calls + 1, 5):
+        update("kill", number, -signal.SIGKILL)
+        make_index(own_subset)
+        check_as_fresh(own_subset, make_subset)
