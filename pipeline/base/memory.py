@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+#: Bytes of a table that is large: freed memory of less is wanted again sooner than it pays to give it back.
+LARGE = 8 << 20
 
 
 def release_free() -> None:
@@ -16,3 +23,20 @@ def release_free() -> None:
         arrow.default_memory_pool().release_unused()
     if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
         trim(0)
+
+
+def release_after(size: int) -> None:
+    """`release_free` where tables of `size` bytes, no longer used, are large."""
+    if size > LARGE:
+        release_free()
+
+
+def release_beside(made: pa.Table) -> None:
+    """Give back what Arrow keeps of freed memory after a large table was `made`, which grew to its size by copies.
+
+    It is this thread's alone: what another one has freed it keeps until it calls this itself, or ends.
+    """
+    if made.nbytes > LARGE:
+        import pyarrow as pa
+
+        pa.default_memory_pool().release_unused()

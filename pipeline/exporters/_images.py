@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from pipeline.tables import schema
@@ -65,5 +66,10 @@ def digests(values: pa.Array) -> pa.Array:
     import pyarrow as pa
     import xxhash
 
-    digest = xxhash.xxh3_128_digest
-    return pa.array([digest(value) for value in values.to_pylist()], pa.binary(16))
+    digest, count, values = xxhash.xxh3_128_digest, len(values), values.cast(pa.binary())
+    if not count:
+        return pa.array([], pa.binary(16))
+    _, offsets, data = values.buffers()
+    edges = memoryview(offsets).cast("i")[values.offset : values.offset + count + 1].tolist()
+    texts = memoryview(data if data is not None else b"")  # as they are: copies would be as large again
+    return pa.array([digest(texts[begin:end]) for begin, end in itertools.pairwise(edges)], pa.binary(16))

@@ -13,10 +13,11 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor
-from contextlib import AbstractContextManager, suppress
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pipeline.base.memory import release_free
 from pipeline.runtime.interrupt import check_stop
 from pipeline.runtime.spare import sparing
 
@@ -203,9 +204,9 @@ class Engine(AbstractContextManager["Engine"]):
             if key in keys:
                 done(1)
 
-        kind = self.kind(None)
-        with Callback(posttask=note), workers_lost():
-            return list(dask.compute(*parts, optimize_graph=False, **self._local_options(kind)))
+        options = self._local_options(self.kind(None))
+        with Callback(posttask=note), workers_lost(), _own_threads(options):
+            return list(dask.compute(*parts, optimize_graph=False, **options))
 
     def _local_options(self, kind: str) -> dict[str, Any]:
         # The functions themselves, not their names: for a name Dask searches for a cluster first (0.3 s of imports).
@@ -224,6 +225,24 @@ class Engine(AbstractContextManager["Engine"]):
         from dask.local import get_sync
 
         return {"scheduler": get_sync}
+
+
+@contextmanager
+def _own_threads(options: dict[str, Any]) -> Iterator[None]:
+    """Have `options` that ask for threads use ones that end with the work: each keeps memory that it has freed."""
+    from dask.threaded import get as get_threads
+
+    if options["scheduler"] is not get_threads:
+        yield
+        return
+    options["pool"] = pool = ThreadPoolExecutor(options["num_workers"])
+    done = False
+    try:
+        yield
+        done = True
+    finally:
+        pool.shutdown(wait=done)  # else tasks may be under way
+    release_free()
 
 
 def _in_turn(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], spare: int) -> Iterator[T]:

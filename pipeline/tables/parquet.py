@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pipeline.base.memory import release_beside
 from pipeline.tables.schema import misfit
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def of_parquet(file: str | bytes, fitting: pa.Schema, columns: Sequence[str] | N
             if opened.metadata.num_rows > source.size():
                 raise Misfit("has more rows than bytes")
             table = opened.read(names, use_threads=False)
+        release_beside(table)
     except FileNotFoundError:
         raise Misfit("is not there") from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:

@@ -298,3 +298,29 @@ def test_a_pipe_of_nobody_is_not_waited_for(tmp_path: Path, run: Run) -> None:
     threading.Timer(0.2, answer).start()
     run("build", f"/dev/fd/{read}")
     os.close(read)
+
+
+def test_a_bucket_of_long_rows_is_built_in_a_few_times_their_size(tmp_path: Path) -> None:
+    """Polygons of a thousand points: Arrow holds the rows, their texts, and pages of the plan that is written."""
+    row = "0" + " 0.123456 0.654321" * 1000 + "\n"
+    for number in range(30):
+        write_file(tmp_path / f"src/labels/train/{number}.txt", row * 20)
+    source = {"names": str(tmp_path / "n.yaml"), "root": str(tmp_path / "src"), "splits": {"train": "train"}}
+    path = config(tmp_path, source={**source, "task": "segment"})
+    code = (
+        "import sys\nimport pyarrow as pa\nfrom pipeline.cli import run_cli\n"
+        "assert run_cli(['index', *sys.argv[1:]]) == 0\n"
+        "pa.set_memory_pool(counted := pa.proxy_memory_pool(pa.default_memory_pool()))\n"
+        "print(run_cli(['build', *sys.argv[1:], '--set', 'target.images=none']), counted.max_memory())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path), "--quiet", "--scheduler", "sync"],
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        check=True,
+    )
+    found, peak = map(int, done.stdout.split()[-2:])
+    assert found == 0, done.stderr
+    text = 30 * 20 * len(row)
+    assert text < peak < 4 * text

@@ -12,16 +12,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipeline import storage
+from pipeline.base.memory import release_after
 from pipeline.stages.plan.compare import as_manifest
 from pipeline.stages.select.parts import read_part
 from pipeline.storage.origins import Origins
 from pipeline.tables import schema
+from pipeline.tables.rows import rows_where, slices
 from pipeline.tables.schema import Action, Kind
 from pipeline.target.intent import write_part
 from pipeline.target.manifest import FOLDER, SCRATCH, STAGING, staged_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+#: Bytes of label files that are made of a table at a time: so much of it is in memory twice.
+_TEXT = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,13 @@ class Outcome:
 
 def apply_bucket(context: ApplyContext, plan_dir: str, bucket: int) -> Outcome:
     """Carry out the plan of a bucket in `plan_dir`; raises `StorageError` for what would hit every file."""
+    outcome, size = _apply(context, plan_dir, bucket)
+    release_after(size)  # otherwise each process keeps what its largest bucket took
+    return outcome
+
+
+def _apply(context: ApplyContext, plan_dir: str, bucket: int) -> tuple[Outcome, int]:
+    """Carry out the plan of a bucket; also returns its bytes."""
     plan = read_part(plan_dir, bucket, schema.plan())
     outcome = Outcome(bucket)
     target, scratch = context.target, context.scratch
@@ -83,7 +95,7 @@ def apply_bucket(context: ApplyContext, plan_dir: str, bucket: int) -> Outcome:
     if context.fence is not None:
         target.sync(sorted(context.layout))  # on the machine that wrote it
     outcome.digests.clear()  # they are in the part now, and need not travel
-    return outcome
+    return outcome, int(plan.nbytes)
 
 
 def _put(context: ApplyContext, outcome: Outcome, scratch: storage.WritableLocation, files: pa.Table) -> None:
@@ -93,15 +105,16 @@ def _put(context: ApplyContext, outcome: Outcome, scratch: storage.WritableLocat
     target = context.target
     staged = [path.startswith(context.staged) for path in files["path"].to_pylist()]
     for beside in (True, False):
-        part = files.filter(pa.array([s is beside for s in staged], pa.bool_()))
+        part = rows_where(files, pa.array([s is beside for s in staged], pa.bool_()))
         if not part.num_rows:
             continue
         root = target.own(STAGING) if beside else target
         direct = beside and context.fence is None
         by_way = None if direct else scratch
         if part["content"][0].is_valid:
-            paths, contents = part["path"].to_pylist(), part["content"].to_pylist()
-            _note(outcome, root.write_many(paths, contents, scratch=by_way, direct=direct))
+            for some in slices(part, part["size"].to_numpy(), _TEXT):
+                paths, contents = some["path"].to_pylist(), some["content"].to_pylist()
+                _note(outcome, root.write_many(paths, contents, scratch=by_way, direct=direct))
             continue
         keys = part["key"].to_pylist()
         names = context.origins.names(keys, part["source"].to_pylist())
@@ -133,7 +146,7 @@ def publish(target: storage.WritableLocation, staged: tuple[str, ...]) -> None:
 def _of(plan: pa.Table, action: Action, kind: Kind) -> pa.Table:
     import pyarrow.compute as pc
 
-    return plan.filter(pc.and_(pc.equal(plan["action"], action.value), pc.equal(plan["kind"], kind.value)))
+    return rows_where(plan, pc.and_(pc.equal(plan["action"], action.value), pc.equal(plan["kind"], kind.value)))
 
 
 def _note(outcome: Outcome, results: storage.Results) -> None:

@@ -13,6 +13,7 @@ from pipeline import storage
 from pipeline.base.classes import SourceNames  # IndexInfo is read by its annotations
 from pipeline.base.digest import digest_of, fitted, seal, unseal
 from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.memory import release_after
 from pipeline.base.version import VERSION
 from pipeline.reports.documents import SourceTotals  # IndexInfo is read by its annotations
 from pipeline.stages.index.parts import damaged, digest_of_states, index_part, sound_state, stated
@@ -241,8 +242,9 @@ def read_table(
     asked = columns if columns is None or classes is None else [*dict.fromkeys([*columns, of_class])]
     found = index_part(directory, table, here, asked, data)
     if classes is not None:
-        chosen = pa.array(classes, found.schema.field(of_class).type)
+        chosen, size = pa.array(classes, found.schema.field(of_class).type), int(found.nbytes)
         found = found.filter(pc.is_in(found[of_class], chosen)).select(columns or found.column_names)
+        release_after(size)
     if cut:
         found = found.filter(
             pa.array([zlib.crc32(k.encode()) % cut[1] == bucket for k in found["key"].to_pylist()], pa.bool_())

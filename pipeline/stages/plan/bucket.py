@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters, storage
+from pipeline.base.memory import release_after, release_beside
 from pipeline.stages.plan.archive import set_aside
 from pipeline.stages.plan.choice import choose_bucket
 from pipeline.stages.plan.compare import compare, doubt, losses, summarise
@@ -17,6 +18,7 @@ from pipeline.stages.plan.problems import image_problems
 from pipeline.stages.plan.summary import BucketSummary, PlanCounts, content_of, subset_counts
 from pipeline.stages.select.split_table import GroupCounts, group_counts
 from pipeline.tables.parquet import to_parquet
+from pipeline.tables.rows import rows_where
 from pipeline.tables.schema import Action, part_name
 from pipeline.target.manifest import staged_path
 
@@ -25,12 +27,19 @@ if TYPE_CHECKING:
 
     from pipeline.stages.plan.context import PlanContext
 
+#: Bytes of a page of a plan, where rows are so long that 1,024 have more.
+_PAGE = 1 << 20
+
 
 def plan_bucket(context: PlanContext, *frames: Any, partition_info: Mapping[str, int]) -> BucketSummary:
     """Plan one bucket, see `frame.compute`: its part of the plan is left in `context.plan_dir`."""
-    import pyarrow as pa
+    summary, size = _plan(context, partition_info["number"], frames)
+    release_after(size)  # otherwise each thread keeps what its largest bucket took
+    return summary
 
-    bucket = partition_info["number"]
+
+def _plan(context: PlanContext, bucket: int, frames: Sequence[Any]) -> tuple[BucketSummary, int]:
+    """Plan one bucket; also returns the bytes of the plan."""
     choice = choose_bucket(context, bucket, frames)
     chosen = choice.chosen.images
     if context.split_rule is not None:
@@ -82,8 +91,12 @@ def plan_bucket(context: PlanContext, *frames: Any, partition_info: Mapping[str,
         left_out=[*bad.values(), *looked_into(context, choice.chosen, choice.mapped)],
         part=part,
     )
-    pa.default_memory_pool().release_unused()  # otherwise the pool keeps the largest bucket it ever saw
-    return summary
+    return summary, int(plan.nbytes)
+
+
+def _batch_of(plan: pa.Table) -> int:
+    """Rows of a `plan` that are written at a time, no more than a page of some MiB: texts of a page are held thrice."""
+    return max(16, min(1024, _PAGE * int(plan.num_rows) // max(int(plan.nbytes), 1)))
 
 
 def group_bucket(context: PlanContext, *frames: Any, partition_info: Mapping[str, int]) -> GroupCounts:
@@ -111,7 +124,7 @@ def read_beyond(plan_dir: str, bucket: int) -> pa.Table:
 def _of_images(rows: pa.Table, images: pa.Table) -> pa.Table:
     import pyarrow.compute as pc
 
-    return rows.filter(pc.is_in(rows["key"].combine_chunks(), images["key"].combine_chunks())).combine_chunks()
+    return rows_where(rows, pc.is_in(rows["key"].combine_chunks(), images["key"].combine_chunks())).combine_chunks()
 
 
 def _exported(context: PlanContext, bucket: int, rows: pa.Table, images: pa.Table) -> pa.Table:
@@ -119,7 +132,9 @@ def _exported(context: PlanContext, bucket: int, rows: pa.Table, images: pa.Tabl
     exporter = exporters.load(context.exporter)
     if exporter.GATHERS:
         gather(context, bucket, rows, images)
-    return context.layout.placed(exporter.fragment(rows, images))
+    exported = exporter.fragment(rows, images)
+    release_beside(exported)
+    return context.layout.placed(exported)
 
 
 def _still_there(context: PlanContext, target: storage.Location, listed: pa.Table) -> pa.Table:
@@ -139,7 +154,7 @@ def write_plan(context: PlanContext, bucket: int, plan: pa.Table) -> tuple[int, 
     import pyarrow.parquet as pq
 
     path = os.path.join(context.plan_dir, part_name(bucket))
-    options = {"use_dictionary": ["split"], "write_statistics": False}
+    options = {"use_dictionary": ["split"], "write_statistics": False, "write_batch_size": _batch_of(plan)}
     _, digest = storage.write_with(path, lambda file: pq.write_table(plan, file, **options))
     touched = plan.select(["path", "kind", "key", "split"]).filter(pc.not_equal(plan["action"], Action.KEEP.value))
     beside = os.path.join(touched_folder(context.plan_dir), part_name(bucket))

@@ -37,8 +37,10 @@ def compare(wanted: pa.Table, manifest: pa.Table) -> pa.Table:
     same = pc.fill_null(pc.equal(wanted["digest"].combine_chunks(), before), False)
     images = pc.equal(wanted["kind"].combine_chunks(), Kind.IMAGE.value)
     action = pc.if_else(same, Action.KEEP.value, pc.if_else(images, Action.COPY.value, Action.WRITE.value))
-    content = pc.if_else(same, pa.scalar(None, pa.binary()), wanted["content"].combine_chunks())
-    planned = wanted.set_column(wanted.schema.get_field_index("content"), "content", content)
+    planned = wanted
+    if pc.any(same).as_py():  # else contents are those of `wanted`, not copies
+        content = pc.if_else(same, pa.scalar(None, pa.binary()), wanted["content"].combine_chunks())
+        planned = wanted.set_column(wanted.schema.get_field_index("content"), "content", content)
     planned = planned.append_column("action", action)
     read_before = manifest["content_digest"].combine_chunks().take(position)
     planned = planned.append_column("content_digest", pc.if_else(same, read_before, pa.scalar(None, pa.binary(16))))
@@ -160,7 +162,7 @@ def as_manifest(plan: pa.Table, failed: set[str], digests: Mapping[str, bytes]) 
 
     is_delete = pc.equal(plan["action"], Action.DELETE.value)
     bad = pc.is_in(plan["path"], pa.array(sorted(failed), pa.string()))
-    rows = plan.filter(pc.or_(pc.invert(is_delete), bad)).select(schema.manifest().names).combine_chunks()
+    rows = plan.select(schema.manifest().names).filter(pc.or_(pc.invert(is_delete), bad)).combine_chunks()
     if digests:
         read = pa.array([digests.get(path) for path in rows["path"].to_pylist()], pa.binary(16))
         read = pc.coalesce(read, rows["content_digest"].combine_chunks())

@@ -34,12 +34,12 @@ class Unlabelled:
         return {name: count for name, count in zip(classes, sums.tolist(), strict=True) if count}
 
 
-def unlabelled(images: pa.Table, classes: ClassMap, partly: Sequence[int]) -> Unlabelled | None:
+def unlabelled(images: pa.Table, classes: ClassMap, partly: Sequence[int], at_once: int = 1 << 18) -> Unlabelled | None:
     """Of which classes `images` (`schema.images`) of one source may hold unlabelled objects; None: of none.
 
     `partly` are the ids of the subset's classes that the source does not label everywhere. Where an image itself says
     which classes it labels everywhere, the others count as well; a merged class is one if all that the source has of it
-    are.
+    are. Of `at_once` images times classes what images say is counted at a time, a number of eight bytes each.
     """
     import numpy as np
 
@@ -49,7 +49,9 @@ def unlabelled(images: pa.Table, classes: ClassMap, partly: Sequence[int]) -> Un
     may_hold = np.zeros((len(said), len(classes.names)), np.bool_)
     may_hold[:, list(partly)] = True
     if said.null_count < len(said):
-        may_hold |= _not_said(said, classes)
+        step = max(1, at_once // max(1, len(classes.names)))
+        for at in range(0, len(said), step):
+            may_hold[at : at + step] |= _not_said(said.slice(at, step), classes)
     return Unlabelled(images["key"].combine_chunks(), may_hold)
 
 

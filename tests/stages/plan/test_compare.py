@@ -48,6 +48,14 @@ def test_each_action() -> None:
     assert plan["content_digest"].to_pylist() == [None, None, None, None, digest("read"), None]
 
 
+def test_contents_are_not_copied_where_no_file_stays() -> None:
+    files = wanted(*(file_row(f"labels/train/{i}.txt", str(i), content=b"a", size=1) for i in range(3)))
+    plan = compare(files, manifest(file_row("labels/train/0.txt", "before")))
+    assert set(actions(plan).values()) == {"write"}
+    mine, theirs = (table["content"].chunk(0).buffers()[2].address for table in (plan, files))
+    assert mine == theirs
+
+
 def test_nothing_wanted_and_nothing_there() -> None:
     row = file_row("labels/train/1.txt")
     assert compare(wanted(), manifest()).num_rows == 0

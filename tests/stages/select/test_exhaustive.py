@@ -25,9 +25,9 @@ def made_of(classes: ClassMap, number: int) -> set[str]:
     return {name for name, new in zip(classes.source, classes.lut, strict=True) if new == number}
 
 
-@given(class_maps(), st.none() | SOME, st.lists(st.none() | SOME, max_size=5))
+@given(class_maps(), st.none() | SOME, st.lists(st.none() | SOME, max_size=5), st.sampled_from([1, 6, 1 << 18]))
 def test_a_class_is_labelled_where_all_that_it_is_made_of_is(
-    classes: ClassMap, exhaustive: set[str] | None, said: list[set[str] | None]
+    classes: ClassMap, exhaustive: set[str] | None, said: list[set[str] | None], at_once: int
 ) -> None:
     table = images(
         *(
@@ -47,7 +47,7 @@ def test_a_class_is_labelled_where_all_that_it_is_made_of_is(
         expected |= {
             (f"s/a/{i}", name) for i, some in enumerate(said) if lacking or (some is not None and not parts <= some)
         }
-    found = unlabelled(table, classes, classes.not_everywhere(exhaustive))
+    found = unlabelled(table, classes, classes.not_everywhere(exhaustive), at_once)
     if found is None:
         assert not expected
         return

@@ -1,0 +1,33 @@
+"""Rows of Arrow tables, without a copy of the texts in them where that can be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from pipeline.base.arrays import Ints
+
+
+def rows_where(table: pa.Table, mask: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """The rows of `table` for which `mask`, without nulls, is true; where they follow each other they are no copies."""
+    import numpy as np
+
+    which = np.flatnonzero(np.asarray(mask))
+    begin, count = (int(which[0]), len(which)) if len(which) else (0, 0)
+    return table.slice(begin, count) if not count or which[-1] == begin + count - 1 else table.filter(mask)
+
+
+def slices(table: pa.Table, sizes: Ints, most: int) -> Iterator[pa.Table]:
+    """The rows of `table`, some at a time: `most` of their `sizes` together, but one row at least."""
+    import numpy as np
+
+    ends = np.cumsum(sizes)
+    at = 0
+    while at < table.num_rows:
+        before = int(ends[at - 1]) if at else 0
+        end = max(int(np.searchsorted(ends, before + most, side="right")), at + 1)
+        yield table.slice(at, end - at)
+        at = end
