@@ -4,8 +4,7 @@ The same task functions run in this thread (``sync``), on ``threads``, on ``proc
 (``tcp://…``, see `pipeline.cluster`). ``auto`` picks by what measures best on one machine. Table work releases the
 interpreter lock, so it runs on threads. Reading and writing thousands of small files holds it: a few thousand are done
 right here; for more, this process and its helpers (one process less than there are workers) share the buckets, which
-costs less memory and less start-up than a pool beside an idle parent. One bucket is not shared, and helpers that are not
-there yet are started for twice as many files, unless this process has something else to do meanwhile.
+costs less memory and less start-up than a pool beside an idle parent.
 """
 
 from __future__ import annotations
@@ -80,11 +79,12 @@ class Engine(AbstractContextManager["Engine"]):
             return "threads"
         return "shared" if files >= FILES_WORTH_HELPERS and self.workers > 1 else "sync"
 
-    def _worth_sharing(self, tasks: int, files: int) -> bool:
-        """Whether helpers bring the end of so many tasks nearer: they start in 0.3 s, which is the time of 15,000 files."""
-        if self._begun is not None:
-            return True
-        return tasks > 1 and (self._pool is not None or files >= 2 * FILES_WORTH_HELPERS)
+    def weight(self, files: int) -> int:
+        """For `map`, `files` that are copied on local disks or written there: the start of helpers counts, too.
+
+        It takes 0.3 s, in which this process does 15,000 of them: helpers that run are worth it for half as many.
+        """
+        return files if self._pool is not None else files // 2
 
     @property
     def helpers(self) -> int:
@@ -164,8 +164,8 @@ class Engine(AbstractContextManager["Engine"]):
         if self._remote is not None:
             return self._remote.map(function, tasks)
         kind = self.kind(files)
-        if kind == "shared" and not self._worth_sharing(len(tasks), files or 0):
-            kind = "sync"
+        if kind == "shared" and len(tasks) == 1 and self._begun is None:
+            kind = "sync"  # a helper would do it while this process waits
         if kind == "sync" or (kind == "threads" and len(tasks) == 1):
             spare = self.workers - 1 if kind == "sync" and self.scheduler == "auto" else 0
             return _in_turn(function, tasks, spare)
