@@ -80,6 +80,10 @@ class Engine(AbstractContextManager["Engine"]):
             return "threads"
         return "shared" if files >= FILES_WORTH_HELPERS and self.workers > 1 else "sync"
 
+    def weight(self, files: int) -> int:
+        """For `map`, `files` from disk to disk: this process does 15,000 in the 0.3 s in which a helper starts."""
+        return files if self._pool is not None else files // 2
+
     @property
     def helpers(self) -> int:
         """How many processes there are beside this one."""
@@ -158,6 +162,8 @@ class Engine(AbstractContextManager["Engine"]):
         if self._remote is not None:
             return self._remote.map(function, tasks)
         kind = self.kind(files)
+        if kind == "shared" and len(tasks) == 1 and self._begun is None:  # a helper would do it while this one waits
+            kind = "sync"
         if kind == "sync" or (kind == "threads" and len(tasks) == 1):
             spare = self.workers - 1 if kind == "sync" and self.scheduler == "auto" else 0
             return _in_turn(function, tasks, spare)

@@ -13,13 +13,13 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import mmap
 import os
 import random
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,23 +32,35 @@ from tests.bench.tree import write_yamls
 
 #: Promised: at least 0.95 of the speed of cp.
 LIMIT = 1.05
-#: A virtual machine gives memory that is freed back to its host after a while, and its first use then costs more than a
-#: copy: `cp` must not have what the start of Python gives time to be lost.
-PAUSE_S = 2.0
-#: The command line, which writes down how long its apply stage took.
+#: Beside its content a file takes so many bytes of memory: its inode, its name and the rest of its last page.
+BESIDE = 8192
+#: The command line, with the garbage collector as `pipeline.__main__` sets it; it writes down how long its apply stage
+#: took, before which memory was had as `warm` has it.
 TIMED = """
-import sys, time
+import gc, sys, time
 from pipeline import cli
 from pipeline.stages.apply import rebuild
+from tests.bench.bench_copy import warm
+gc.set_threshold(100_000, 50, 50)
 apply_plan = rebuild.apply_plan
 def timed(*arguments):
+    warm(int(sys.argv[2]))
     began = time.perf_counter()
     found = apply_plan(*arguments)
     open(sys.argv[1], "w").write(str(time.perf_counter() - began))
     return found
 rebuild.apply_plan = timed
-sys.exit(cli.run_cli(sys.argv[2:]))
+sys.exit(cli.run_cli(sys.argv[3:]))
 """
+
+
+def warm(size: int) -> None:
+    """Use so many bytes of memory and free them.
+
+    A virtual machine gives what is free back to its host after two seconds, and its first use then costs more than a
+    copy: of two programs in turn now one would pay for it, now the other.
+    """
+    mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
 
 
 class Bench:
@@ -76,6 +88,11 @@ class Bench:
         self.config.write_text(json.dumps({"source": source, "workdir": str(base / "work")}))
 
     @property
+    def bytes(self) -> int:
+        """Of memory that images and label files take."""
+        return len(self.names) * (self.size + 2 * BESIDE)
+
+    @property
     def images(self) -> Path:
         """The folder of images."""
         return self.source / "images/train2017"
@@ -86,12 +103,12 @@ class Bench:
         return self.base / f"target{self.number}"
 
     def prepare(self, _: str = "") -> None:
-        """Nothing is at the target, and the disk has nothing to do."""
+        """Nothing is at the target, the disk has nothing to do, and memory is at hand."""
         if self.in_memory:
             self.clear()
         self.number = next(self.numbers)
         os.sync()
-        time.sleep(PAUSE_S)
+        warm(self.bytes)
 
     def clear(self) -> None:
         """Remove all targets."""
@@ -117,7 +134,7 @@ class Bench:
             return measure.wall_seconds(command, env, cwd)
         seconds = self.base / "seconds"
         words = ["build", "-q", str(self.config), "--set", f"target.root={self.target}"]
-        measure.wall_seconds([*command, "-c", TIMED, str(seconds), *words], env, cwd)
+        measure.wall_seconds([*command, "-c", TIMED, str(seconds), str(self.bytes), *words], env, cwd)
         return float(seconds.read_text())
 
 

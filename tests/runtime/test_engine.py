@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
@@ -60,3 +61,27 @@ def test_a_frame_waits_for_what_a_thread_still_does() -> None:
         parts = engine.compute(lambda: frame, [0], lambda _: done.append("part"))
     assert [len(part) for part in parts] == [2]
     assert done == ["begun", "part"]
+
+
+def who(_: int) -> int:
+    return os.getpid()
+
+
+@pytest.mark.parametrize(
+    ("tasks", "files", "running", "shared"),
+    [
+        (1, 4 * FILES_WORTH_HELPERS, False, False),
+        (1, 4 * FILES_WORTH_HELPERS, True, False),
+        (4, 2 * FILES_WORTH_HELPERS - 1, False, False),
+        (4, 2 * FILES_WORTH_HELPERS, False, True),
+        (4, FILES_WORTH_HELPERS, True, True),
+        (4, FILES_WORTH_HELPERS - 1, True, False),
+    ],
+)
+def test_helpers_share_what_is_worth_it(tasks: int, files: int, running: bool, shared: bool) -> None:
+    with Engine("auto", 2) as engine:
+        if running:
+            assert engine.pool().submit(who, 0).result() != os.getpid()
+        did = set(engine.map(who, [(n,) for n in range(tasks)], files=engine.weight(files)))
+        assert bool(did - {os.getpid()}) == shared
+        assert (engine._pool is not None) == (running or shared)

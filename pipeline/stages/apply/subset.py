@@ -51,7 +51,7 @@ def apply_plan(
     tasks = [(planned.folder, bucket) for bucket in touched]
     marks = DoneMarks(state, synced_folders(job))
     with progress.stage("apply", files) as step:
-        for outcome in engine.map(function, tasks, files=files):
+        for outcome in engine.map(function, tasks, files=engine.weight(files) if _on_disks(job) else files):
             parts[outcome.bucket] = outcome.part
             failed |= outcome.failed
             passing |= outcome.passing
@@ -67,6 +67,12 @@ def apply_plan(
     labels = tuple(f"{folder}/" for folder in job.layout.split_folders(SPLITS, ["labels"]))
     planned.halted = any(path.startswith(labels) for path in failed)
     return failed
+
+
+def _on_disks(job: Job) -> bool:
+    """Whether files go from folder to folder: what goes through a network or out of an archive takes longer."""
+    folders = [origin.location.local for origin in job.origins if origin.url is not None]
+    return job.target.local is not None and None not in folders
 
 
 def _publish(job: Job, planned: Planned, still_ours: Callable[[], None]) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.base.errors import Interrupted, StorageError
@@ -32,9 +32,6 @@ _MANY, LARGE = 16, 64 << 10
 
 #: Files that are counted together: each waits for a lock otherwise.
 _COUNTED = 32
-
-#: Puts a source under a name into a folder, if it has so many bytes: why not, or None, and its digest if it was read.
-_Put = Callable[[str, str, int, int | None], tuple[str | None, bytes]]
 
 #: So many folders stay open; a file of a further one opens it for itself.
 _OPEN_FOLDERS = 32
@@ -228,50 +225,52 @@ class _Copies:
         fd, temp_fd = fds
         copier, temporary = FileCopier(temp_fd), temporary_name()
         put = {"copy": copier.copy, "hardlink": _hardlink_one, "symlink": _symlink_one}[self.how]
-        paths, direct, stopped, put_one = self.paths, self.direct, STOP.is_set, self._put_one
+        sources, sizes, direct, stopped = self.sources, self.sizes, self.direct, STOP.is_set
+        digests, done = results.digests, 0
         try:
             for i, name in files:
                 if stopped():
                     check_stop()
                 copier.files += 1
                 under_way = name if direct else temporary
-                reason, digest = put_one(put, i, name, under_way, fd, temp_fd)
+                try:
+                    reason, digest = put(sources[i], under_way, temp_fd, sizes[i])
+                    if reason is None and not direct:
+                        self._rename(under_way, name, temp_fd, fd)
+                except BaseException as error:
+                    clean(under_way, temp_fd)
+                    if not isinstance(error, OSError):
+                        raise
+                    reason = self._reason(error, sources[i], name)
                 if reason is not None:
                     clean(under_way, temp_fd)
-                    results.failed[paths[i]] = f"{self.sources[i]}: {reason}"
+                    results.failed[self.paths[i]] = f"{sources[i]}: {reason}"
                     continue
-                results.done += 1
+                done += 1
                 if digest:
-                    results.digests[paths[i]] = digest
+                    digests[self.paths[i]] = digest
                 if copier.files >= _COUNTED:
                     copier.count()
         finally:
+            results.done += done
             copier.count()
 
-    def _put_one(self, put: _Put, i: int, name: str, temporary: str, fd: int, temp_fd: int) -> tuple[str | None, bytes]:
-        """Why file `i` was not put there, or None, and its digest where it was read. Raises what hits all files."""
-        source = self.sources[i]
-        try:
-            reason, digest = put(source, temporary, temp_fd, self.sizes[i])
-            if reason is None and temporary != name:
-                rename_temporary(temporary, name, temp_fd, fd)
-                if self.how == "hardlink":  # renaming one link of a file onto another leaves both
-                    clean(temporary, temp_fd)
-        except OSError as error:
+    def _rename(self, temporary: str, name: str, temp_fd: int, fd: int) -> None:
+        rename_temporary(temporary, name, temp_fd, fd)
+        if self.how == "hardlink":  # renaming one link of a file onto another leaves both
             clean(temporary, temp_fd)
-            if error.errno == errno.EXDEV:
-                raise StorageError(
-                    f"{source}: cannot be hard-linked into {self.folder}: it is another file "
-                    "system; set target.images to copy or symlink"
-                ) from None
-            if hits_all(error) and not _source_refused(source):
-                raise storage_error(error, os.path.join(self.folder, name), "written") from None
-            _raise_if_gone(source)
-            return os.strerror(error.errno or 0), b""
-        except BaseException:
-            clean(temporary, temp_fd)
-            raise
-        return reason, digest
+
+    def _reason(self, error: OSError, source: str, name: str) -> str:
+        """Why `source` was not put there under its `name`; raises what hits all files."""
+        if error.errno == errno.EXDEV:
+            raise StorageError(
+                f"{source}: cannot be hard-linked into {self.folder}: it is another file "
+                "system; set target.images to copy or symlink"
+            ) from None
+        if hits_all(error) and not _source_refused(source):
+            raise storage_error(error, os.path.join(self.folder, name), "written") from None
+        _raise_if_gone(source)
+        return os.strerror(error.errno or 0)
 
 
 def put_many(

@@ -54,8 +54,8 @@ class FileCopier:
         import xxhash
 
         self._buffer = memoryview(bytearray(_PIECE))
-        self._digest_of: Callable[[memoryview], bytes] = xxhash.xxh3_128_digest
-        self._new_digest: Callable[[memoryview], Any] = xxhash.xxh3_128
+        self._digest_of: Callable[[bytes | memoryview], bytes] = xxhash.xxh3_128_digest
+        self._new_digest: Callable[[bytes | memoryview], Any] = xxhash.xxh3_128
         self._device = os.fstat(fd).st_dev
         self.files = self._read = self._written = 0
 
@@ -69,24 +69,44 @@ class FileCopier:
         try:
             if size is None:
                 size = os.fstat(inp).st_size
-            stamp = self._settled(inp) if size >= SHARED_FROM else None
-            # One byte more than there should be: a file that grew is seen, and a small one needs no second read.
-            copied = os.readv(inp, (self._buffer[: size + 1],))
-            data = self._buffer[:copied]
+            if size >= SHARED_FROM:
+                return self._copy_large(inp, source, name, fd, size)
+            # One byte more than there should be: a file that grew is seen, and one read is enough.
+            data = os.read(inp, size + 1)
             out = create(name, fd)
             try:
-                shared = stamp is not None and _share(inp, out, stamp, self._device)
-                if not shared and (written := os.write(out, data)) < copied:
+                if (written := os.write(out, data)) < len(data):
                     write_part(out, data[written:])
-                if copied >= size < _PIECE:
+                if (copied := len(data)) >= size:
                     digest = self._digest_of(data)
                 else:
-                    more, digest = self._go_on(inp, None if shared else out, self._new_digest(data))
+                    more, digest = self._go_on(inp, out, self._new_digest(data))
                     copied += more
             finally:
                 os.close(out)
         finally:
             os.close(inp)
+        self._read += copied
+        self._written += copied
+        return None if copied == size else CHANGED, digest
+
+    def _copy_large(self, inp: int, source: str, name: str, fd: int, size: int) -> tuple[str | None, bytes]:
+        """As `copy`, of a file whose content may be shared; `inp` has it open."""
+        stamp = self._settled(inp)
+        copied = os.readv(inp, (self._buffer[: size + 1],))
+        data = self._buffer[:copied]
+        out = create(name, fd)
+        try:
+            shared = stamp is not None and _share(inp, out, stamp, self._device)
+            if not shared and (written := os.write(out, data)) < copied:
+                write_part(out, data[written:])
+            if copied >= size < _PIECE:
+                digest = self._digest_of(data)
+            else:
+                more, digest = self._go_on(inp, None if shared else out, self._new_digest(data))
+                copied += more
+        finally:
+            os.close(out)
         self._read += copied
         if not shared:
             self._written += copied
