@@ -106,15 +106,6 @@ class ShapeOutline:
             oriented=any(s.oriented for s in there),
         )
 
-    def segmentation(self, height: int, width: int) -> tuple[Any, int]:
-        """COCO's ``segmentation`` and ``area``, the pixels it covers: polygons, or RLE where any shape is a mask."""
-        every = [masks.of_polygon(p, height, width) for p in self.drawn]
-        every += [self.runs] if self.runs is not None else []
-        runs = masks.union(every)
-        if self.runs is None:
-            return [p.ravel().tolist() for p in self.drawn], masks.area(runs)
-        return {"size": [height, width], "counts": masks.compress(runs)}, masks.area(runs)
-
 
 def read_outline(shape: dict[str, Any], frame: Frame) -> ShapeOutline:
     """The outline of one shape in the image of `frame`; raises `ShapeError`."""
