@@ -199,6 +199,8 @@ def _partly(thing: ShapeObject, whole: ShapeOutline, task: Task) -> str | None:
 
 def _unsaid(thing: ShapeObject) -> str | None:
     """The counted word for what a row does not say: a group is its object, unless that of other objects as well."""
+    if not thing.extras:
+        return "attributes" if thing.related else None
     word = unsaid({name: value for name, value in thing.extras.items() if name not in ("group_id", "iscrowd")})
     return word or ("attributes" if thing.related else None)
 
