@@ -61,6 +61,34 @@ def areas_of_polygons(xy: Floats, starts: Ints, heights: Ints, widths: Ints) -> 
     return found
 
 
+def areas_of_unions(xy: Floats, starts: Ints, parts: Ints, heights: Ints, widths: Ints) -> Ints:
+    """Pixels that each of many objects of some polygons covers: what `area` is of the `union` of the runs of each.
+
+    `xy` and `starts` are as in `areas_of_polygons`; `parts` is where in `starts` the polygons of each object begin, and
+    has the end of the last, too. `heights` and `widths` are those of the image of each object.
+    """
+    import numpy as np
+
+    found, counts = np.zeros(len(parts) - 1, np.int64), np.diff(parts)
+    if (counts == 1).all():
+        return areas_of_polygons(xy, starts, heights, widths)
+    pixels = np.concatenate([[0.0], np.cumsum(heights.astype(np.float64) * widths * counts)]) / _MOST_PIXELS
+    turning = polygon_pixels.most_turns(xy, starts, widths)[parts]
+    for first, last in batches(turning + pixels):
+        own, some = starts[parts[first] : parts[last] + 1], counts[first:last]
+        height, width = heights[first:last], widths[first:last]
+        sizes = np.repeat(height, some), np.repeat(width, some)
+        turns, ends = polygon_pixels.turns(xy[own[0] : own[-1]], own - own[0], *sizes)
+        base = np.concatenate([[0], np.cumsum(height * width + 1)])  # pixels are counted by object, not by polygon
+        shift = np.repeat(base[:-1], some) - (np.cumsum(sizes[0] * sizes[1] + 1) - sizes[0] * sizes[1] - 1)
+        turns += np.repeat(shift, np.diff(ends))
+        order = np.argsort(turns, kind="stable")
+        depth, at = np.cumsum(np.where(order % 2 == 0, 1, -1)), turns[order]  # each polygon turns in, out, in, out, …
+        inside = np.concatenate([[0], np.cumsum(np.diff(at, append=at[-1:]) * (depth > 0))])
+        found[first:last] = np.diff(inside[np.searchsorted(at, base)])
+    return found
+
+
 def _between(positions: Ints, size: int) -> Ints:
     """Runs that turn at each of the sorted `positions`; two turns at one position cancel out."""
     import numpy as np

@@ -87,3 +87,32 @@ def test_polygons_without_points_cover_nothing() -> None:
     square = np.array([[0, 0], [4, 0], [4, 4], [0, 4]], np.float64)
     assert masks.areas_of_polygons(square, np.array([0, 0, 4, 4]), sizes, sizes).tolist() == [0, 16, 0]
     assert masks.areas_of_polygons(square[:0], np.array([0]), sizes[:0], sizes[:0]).tolist() == []
+
+
+#: Corners that coincide, in a row, that are nearly 0, and far beyond any image; few of each, so that edges cross.
+HARD_CORNER = st.one_of(
+    CORNER, st.sampled_from([0.0, -0.0, 1.0, 2.5, 30.0]), st.floats(-1e-6, 1e-6), st.floats(-1e300, 1e300)
+)
+
+HARD_POLYGON = st.lists(st.tuples(HARD_CORNER, HARD_CORNER), min_size=3, max_size=9).map(
+    lambda points: np.array(points, np.float64)
+)
+
+OBJECTS = st.lists(
+    st.tuples(st.lists(HARD_POLYGON, min_size=1, max_size=4), st.integers(1, 70), st.integers(1, 70)), max_size=5
+)
+
+
+@given(OBJECTS, st.sampled_from([1, 30, 100_000]))
+def test_areas_of_objects_are_those_of_the_union_of_their_polygons(
+    objects: list[tuple[list[Floats], int, int]], at_once: int
+) -> None:
+    """Of one polygon or several, which overlap or not; whatever fits into a batch."""
+    expected = [masks.area(masks.union([masks.of_polygon(p, h, w) for p in parts])) for parts, h, w in objects]
+    polygons = [polygon for parts, _, _ in objects for polygon in parts]
+    heights, widths = (np.array([one[i] for one in objects], np.int64) for i in (1, 2))
+    starts, parts = np.cumsum([0, *map(len, polygons)]), np.cumsum([0, *(len(parts) for parts, _, _ in objects)])
+    xy = np.concatenate([np.zeros((0, 2)), *polygons])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(polygon_pixels, "_AT_ONCE", at_once)
+        assert masks.areas_of_unions(xy, starts, parts, heights, widths).tolist() == expected

@@ -31,6 +31,9 @@ _INFO = {
     "description": "Made by coco-diy", "url": "", "version": "1.0", "year": 0, "contributor": "", "date_created": "",
 }  # fmt: skip
 
+#: Of an object whose ids change, which they were, and where.
+_CHANGING = ("id", "id_begin", "id_stop", "image_id_begin", "image_id_stop")
+
 _OURS = ("images", "annotations", "categories")
 
 
@@ -147,19 +150,18 @@ def _objects_of(part: _Part, row: int, image_id: int | None, numbers: _FreeIds) 
     begin, stop = int(part.edges[row]), int(part.edges[row + 1])
     if begin == stop:
         return
-    objects = part.objects
-    right = image_id is None and numbers.unique and bool(pc.all(objects["right"].slice(begin, stop - begin)).as_py())
-    texts = objects["text"].slice(begin, stop - begin)
-    if right:
+    texts, right = (part.objects[name].slice(begin, stop - begin) for name in ("text", "right"))
+    if image_id is None and numbers.unique and bool(pc.all(right).as_py()):
         yield b"".join(texts.to_pylist())
         return
     own = image_id if image_id is not None else part.images["id"][row].as_py()
-    for i, text in zip(range(begin, stop), texts.to_pylist(), strict=True):
-        given = objects["id"][i].as_py()
+    changing = (part.objects[name].slice(begin, stop - begin) for name in _CHANGING)
+    rows = zip(*(column.to_pylist() for column in (texts, right, *changing)), strict=True)
+    for text, same, given, id_begin, id_stop, image_id_begin, image_id_stop in rows:
         number = numbers.number(given)
-        changes = [] if number == given else [(_span(objects, "id", i), number, b"id")]
-        if not objects["right"][i].as_py() or image_id is not None:
-            changes.append((_span(objects, "image_id", i), own, b"image_id"))
+        changes = [] if number == given else [((id_begin, id_stop), number, b"id")]
+        if not same or image_id is not None:
+            changes.append(((image_id_begin, image_id_stop), own, b"image_id"))
         for span, value, name in sorted(changes, reverse=True):  # from behind, so that the spans before stay right
             text = _put(text, span, value, name)  # noqa: PLW2901
         yield text

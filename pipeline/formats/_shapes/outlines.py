@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -106,15 +107,6 @@ class ShapeOutline:
             oriented=any(s.oriented for s in there),
         )
 
-    def segmentation(self, height: int, width: int) -> tuple[Any, int]:
-        """COCO's ``segmentation`` and ``area``, the pixels it covers: polygons, or RLE where any shape is a mask."""
-        every = [masks.of_polygon(p, height, width) for p in self.drawn]
-        every += [self.runs] if self.runs is not None else []
-        runs = masks.union(every)
-        if self.runs is None:
-            return [p.ravel().tolist() for p in self.drawn], masks.area(runs)
-        return {"size": [height, width], "counts": masks.compress(runs)}, masks.area(runs)
-
 
 def read_outline(shape: dict[str, Any], frame: Frame) -> ShapeOutline:
     """The outline of one shape in the image of `frame`; raises `ShapeError`."""
@@ -145,13 +137,18 @@ def polygon_outline(polygon: Floats, frame: Frame, *, oriented: bool = False) ->
 
     Raises `ShapeError`.
     """
+    oriented = oriented and bool(oblique(polygon[None])[0])
+    (left, top), (right, bottom) = polygon.min(axis=0).tolist(), polygon.max(axis=0).tolist()
+    short = len(polygon) * (right - left + bottom - top) < _MAX_LENGTH / 2  # no side is longer than those of the box
+    if short and left >= 0 and top >= 0 and right <= frame.width and bottom <= frame.height:
+        box = left + 0.0, top + 0.0, right + 0.0, bottom + 0.0  # none is -0.0
+        return ShapeOutline(box, [polygon], drawn=[polygon], given=polygon, oriented=oriented)
     inside = clip_polygon(polygon, frame.width, frame.height)
     parts = [inside] if len(inside) else []
     if parts and np.abs(np.diff(inside, axis=0, append=inside[:1])).sum() > _MAX_LENGTH:
         raise ShapeError("too_long", f"its outline is longer than {_MAX_LENGTH:,} pixels, as no drawing is; remove it")
     beyond = (polygon < -_CUT).any() or (polygon > np.array([frame.width, frame.height]) + _CUT).any()
     box = _extent(inside if parts else polygon, frame)
-    oriented = oriented and bool(oblique(polygon[None])[0])
     return ShapeOutline(box, parts, drawn=parts, cut=bool(beyond), given=polygon, oriented=oriented)
 
 
@@ -195,7 +192,7 @@ def _numbers(value: Any) -> Floats | None:
     except (ValueError, TypeError, OverflowError):
         return None
     good = points.ndim == 2 and points.shape[1] == 2 and len(points) > 0 and bool((np.abs(points) <= _FARTHEST).all())
-    return points if good and not any(n is True or n is False for point in value for n in point) else None
+    return points if good and bool not in map(type, chain.from_iterable(value)) else None
 
 
 def reach_of(shapes: Sequence[Any]) -> tuple[float, float]:

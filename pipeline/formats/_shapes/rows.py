@@ -22,7 +22,7 @@ from pipeline.formats import Parsed, Pictures, Problem
 from pipeline.formats._flaws import flaw_of
 from pipeline.formats._framing import Frame, OtherImage, frame_of
 from pipeline.formats._shapes.keypoints import ShapeObject, with_keypoints
-from pipeline.formats._shapes.objects import RowTable, as_json, row_of
+from pipeline.formats._shapes.objects import RowTable, as_json
 from pipeline.formats._shapes.outlines import ShapeError, is_without_area, reach_of, read_outline
 from pipeline.formats._values import as_flag, as_number, finite
 from pipeline.images.header import HEAD_BYTES, Picture, picture_of, suffix_of, unpacked
@@ -57,8 +57,8 @@ class ShapeFile(msgspec.Struct):
 class _Batch:
     """Rows and facts of all files, column by column."""
 
-    def __init__(self) -> None:
-        self.rows = RowTable()
+    def __init__(self, rows: RowTable) -> None:
+        self.rows = rows
         self.images: dict[str, list[Any]] = {
             name: [] for name in ("width", "height", "raw", "image_said", "held_suffix", "held_size")
         }
@@ -89,21 +89,22 @@ def parse(
     decode: Callable[[bytes], ShapeFile],
 ) -> Parsed:
     """See `pipeline.formats.labelme.parse`; `decode` reads a file, or raises `ShapeError`."""
-    batch = _Batch()
+    batch = _Batch(RowTable(task, rules.numbers, rules.keypoints))
     for number, content in enumerate(files):
-        rows, problems_before = len(batch.rows), len(batch.problems)
-        found, frame = ShapeFile(shapes=[]), None
+        problems_before = len(batch.problems)
+        found, frame, things = ShapeFile(shapes=[]), None, []
         try:
             found = decode(content)
             frame = _frame(found, number, rules, pictures)
         except ShapeError as bad:
             batch.problems.append(Problem(number, bad.line, bad.reason, str(bad), rows=_count(found, rules)))
         if frame is not None:
-            for thing in _objects(found, frame, rules, number, batch.problems):
-                batch.rows.add(number, row_of(thing, frame, task, rules.numbers, rules.keypoints))
+            things = _objects(found, frame, rules, number, batch.problems)
+            for thing in things:
+                batch.rows.add(number, thing, frame)
         _add_image(batch, found, frame)
-        good, bad_ones = len(batch.rows) > rows, len(batch.problems) > problems_before
-        batch.states.append(LabelState.FOUND if good else LabelState.CORRUPT if bad_ones else LabelState.EMPTY)
+        bad_ones = len(batch.problems) > problems_before
+        batch.states.append(LabelState.FOUND if things else LabelState.CORRUPT if bad_ones else LabelState.EMPTY)
     images = pa.table(
         {name: pa.array(values, schema.images().field(name).type) for name, values in batch.images.items()}
     )

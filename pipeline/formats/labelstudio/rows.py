@@ -15,7 +15,7 @@ from pipeline.base.terms import Task
 from pipeline.formats import Parsed, Part, Problem
 from pipeline.formats._framing import Frame, OtherImage, frame_of
 from pipeline.formats._shapes.keypoints import ShapeObject, with_keypoints
-from pipeline.formats._shapes.objects import RowTable, row_of
+from pipeline.formats._shapes.objects import RowTable
 from pipeline.formats._shapes.outlines import (
     ShapeError,
     ShapeOutline,
@@ -48,19 +48,20 @@ def parse(part: Part, task: Task, numbers: str, keypoints: Sequence[str]) -> Par
     pictures: dict[int, Picture | None] = (
         dict(zip(asked, part.pictures(asked), strict=True)) if part.pictures is not None and asked else {}
     )
-    rows = RowTable()
+    rows = RowTable(task, numbers, keypoints)
     problems: list[Problem] = []
     states: list[LabelState] = []
     frames: list[Frame | None] = []
     for i, some in enumerate(regions):
-        before = len(problems), len(rows)
+        before, things = len(problems), []
         frame = _frame(sizes[i], pictures.get(i), problems, i, len(some), tasks[i])
         frames.append(frame)
         if frame is not None:
-            for thing in with_keypoints(_objects(some, sizes[i], frame, i, problems, tasks[i]), keypoints):
-                rows.add(i, row_of(thing, frame, task, numbers, keypoints))
-        found, bad = len(rows) > before[1], len(problems) > before[0]
-        states.append(LabelState.FOUND if found else LabelState.CORRUPT if bad else LabelState.EMPTY)
+            things = with_keypoints(_objects(some, sizes[i], frame, i, problems, tasks[i]), keypoints)
+            for thing in things:
+                rows.add(i, thing, frame)
+        bad = len(problems) > before
+        states.append(LabelState.FOUND if things else LabelState.CORRUPT if bad else LabelState.EMPTY)
     images = pa.table(
         {
             "width": pa.array([frame and frame.width for frame in frames], pa.int32()),
