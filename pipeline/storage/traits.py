@@ -39,9 +39,8 @@ class Traits:
 
 
 def traits_of(folder: str) -> Traits:
-    """Try what the file system of `folder` takes, in a temporary folder there; `folder` is made where it is not."""
+    """Try what the file system of `folder` takes, in a temporary folder there; it is there."""
     try:
-        os.makedirs(folder, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as here:
             first = os.path.join(here, f"k{_COMPOSED}")
             _make(first)
