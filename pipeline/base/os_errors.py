@@ -44,6 +44,11 @@ def storage_error(error: OSError, path: str, doing: str) -> StorageError:
     return StorageError(f"{path}: cannot be {doing}: {cure}")
 
 
+def removed(what: str) -> StorageError:
+    """What is said of a folder of ours that was there when the run began."""
+    return StorageError(f"{what}: was removed, or its disk was unmounted, while this run was at work; run again")
+
+
 def run_ended(path: str, so: str = ", or the folder is not mounted here") -> StorageError:
     """What is said of a worker's write after its run: `path` was there as long as the run was under way."""
     return StorageError(f"{path}: is gone: its run has ended{so}")

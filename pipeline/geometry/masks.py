@@ -77,16 +77,32 @@ def areas_of_unions(xy: Floats, starts: Ints, parts: Ints, heights: Ints, widths
     for first, last in batches(turning + pixels):
         own, some = starts[parts[first] : parts[last] + 1], counts[first:last]
         height, width = heights[first:last], widths[first:last]
-        sizes = np.repeat(height, some), np.repeat(width, some)
-        turns, ends = polygon_pixels.turns(xy[own[0] : own[-1]], own - own[0], *sizes)
         base = np.concatenate([[0], np.cumsum(height * width + 1)])  # pixels are counted by object, not by polygon
-        shift = np.repeat(base[:-1], some) - (np.cumsum(sizes[0] * sizes[1] + 1) - sizes[0] * sizes[1] - 1)
-        turns += np.repeat(shift, np.diff(ends))
+        turns, numbers = _turns(xy[own[0] : own[-1]], own - own[0], np.repeat(height, some), np.repeat(width, some))
+        turns += np.repeat(np.repeat(base[:-1], some), numbers)
         order = np.argsort(turns, kind="stable")
         depth, at = np.cumsum(np.where(order % 2 == 0, 1, -1)), turns[order]  # each polygon turns in, out, in, out, …
         inside = np.concatenate([[0], np.cumsum(np.diff(at, append=at[-1:]) * (depth > 0))])
         found[first:last] = np.diff(inside[np.searchsorted(at, base)])
     return found
+
+
+def _turns(xy: Floats, starts: Ints, heights: Ints, widths: Ints) -> tuple[Ints, Ints]:
+    """Where each of many polygons turns in and out, in its own image, one after another, and how often each turns.
+
+    Those that cost too much together are taken in batches: a step of `polygon_pixels.turns` costs what it has so far.
+    """
+    import numpy as np
+
+    turns, numbers = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    pixels = np.concatenate([[0.0], np.cumsum(heights.astype(np.float64) * widths)]) / _MOST_PIXELS
+    for first, last in batches(polygon_pixels.most_turns(xy, starts, widths) + pixels):
+        here, own = slice(first, last), starts[first : last + 1]
+        found, ends = polygon_pixels.turns(xy[own[0] : own[-1]], own - own[0], heights[here], widths[here])
+        numbers.append(np.diff(ends))
+        before = np.cumsum(heights[here] * widths[here] + 1) - (heights[here] * widths[here] + 1)
+        turns.append(found - np.repeat(before, numbers[-1]))
+    return np.concatenate(turns), np.concatenate(numbers)
 
 
 def _between(positions: Ints, size: int) -> Ints:

@@ -6,10 +6,12 @@ import fcntl
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.stages.apply import subset as subset_module
 from pipeline.tables import schema
 from tests.builds.test_build import BUILT
 from tests.conftest import MakeSubset, Subset
@@ -245,6 +247,53 @@ def test_an_image_that_cannot_be_copied_fails_alone(own_subset: Subset) -> None:
     write_file(image, picture("train2017/sub/e.jpeg"))
     own_subset.build()
     assert contents(own_subset.target) == BUILT
+
+
+def swapped_amid(monkeypatch: pytest.MonkeyPatch, folder: Path, away: Path, instead: Path) -> None:
+    """Have `instead` in the place of `folder` once the first build has begun to write, as after an unmount."""
+    prepare = subset_module._prepare_target
+
+    def then_swap(*args: Any) -> None:
+        prepare(*args)
+        folder.rename(away)
+        instead.rename(folder)
+
+    monkeypatch.setattr(subset_module, "_prepare_target", then_swap)
+
+
+def test_what_is_below_the_mount_point_of_a_target_stays_another_s(
+    subset: Subset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    below = {"labels/train/a.txt": b"mine", "notes.txt": b"mine, too"}
+    for name, text in below.items():
+        write_file(tmp_path / "below" / name, text)
+    with monkeypatch.context() as patch:
+        swapped_amid(patch, subset.target, tmp_path / "away", tmp_path / "below")
+        assert "or its disk was unmounted, while this run" in subset.command("build", code=1).err
+    assert {str(p.relative_to(subset.target)): p.read_bytes() for p in subset.target.rglob("*") if p.is_file()} == below
+    assert "exists and was not made by coco-diy" in subset.command("build", code=1).err
+    subset.target.rename(tmp_path / "below")
+    (tmp_path / "away").rename(subset.target)
+    assert subset.build()["status"] == "built"
+
+
+def test_a_run_vouches_for_no_images_that_went_to_another_disk(
+    subset: Subset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    (tmp_path / "below").mkdir()
+    subset.target.mkdir()
+    (subset.target / "images").symlink_to(disk)
+    with monkeypatch.context() as patch:
+        swapped_amid(patch, disk, tmp_path / "away", tmp_path / "below")
+        assert f"{subset.target / 'images'}: was removed, or its disk" in subset.command("build", code=1).err
+    assert not (subset.target / ".coco-diy/manifest.json").exists()
+    disk.rename(tmp_path / "below")
+    (tmp_path / "away").rename(disk)
+    assert subset.build()["status"] == "built"
+    assert subset.run("verify", str(subset.target), "--deep").code == 0
+    assert any((disk / "train").iterdir())
 
 
 def test_a_held_lock(subset: Subset) -> None:

@@ -17,6 +17,8 @@ from pipeline.geometry import masks, polygon_pixels
 
 Floats = npt.NDArray[np.float64]
 
+Ints = npt.NDArray[np.int64]
+
 #: Corners anywhere, on pixels, on their middles and edges, and on the finer grid: there sums are rounded.
 CORNER = st.one_of(
     st.floats(-30, 90),
@@ -116,3 +118,24 @@ def test_areas_of_objects_are_those_of_the_union_of_their_polygons(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(polygon_pixels, "_AT_ONCE", at_once)
         assert masks.areas_of_unions(xy, starts, parts, heights, widths).tolist() == expected
+
+
+def test_an_object_of_many_polygons_is_not_measured_by_ever_larger_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step of `turns` costs what it has found so far: what is handed to it at once is one step, or one polygon."""
+    steps: list[float] = []
+    turns = polygon_pixels.turns
+
+    def noted(xy: Floats, starts: Ints, heights: Ints, widths: Ints) -> tuple[Ints, Ints]:
+        steps.append(polygon_pixels.most_turns(xy, starts, widths)[-1] if len(starts) > 2 else 0.0)
+        return turns(xy, starts, heights, widths)
+
+    monkeypatch.setattr(polygon_pixels, "turns", noted)
+    rng = np.random.default_rng(1)
+    corner = rng.uniform(0, 1000, (400, 1, 2))
+    xy = (corner + np.array([[0, 0], [2000, 0], [2000, 150], [0, 100]])).reshape(-1, 2)
+    size = np.array([3000])
+    (found,) = masks.areas_of_unions(xy, np.arange(0, 1601, 4), np.array([0, 400]), size, size)
+    assert len(steps) > 2
+    assert max(steps) <= 1
+    monkeypatch.undo()
+    assert found == masks.area(masks.union([masks.of_polygon(p, 3000, 3000) for p in xy.reshape(-1, 4, 2)]))

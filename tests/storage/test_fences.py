@@ -128,6 +128,19 @@ def test_a_folder_is_removed_under_who_writes_through_it(target: storage.Writabl
     os.close(labels)
 
 
+@pytest.mark.parametrize("folder", ["labels/..", "..", ".", "labels/.", "", "/"])
+def test_what_leads_out_is_not_removed(target: storage.WritableLocation, tmp_path: Path, folder: str) -> None:
+    with pytest.raises(StorageError, match="leads out of its folder; nothing is done there"):
+        target.remove_folder(folder)
+    assert contents(tmp_path) == {"target/labels/a.txt": b"old"}
+    assert (tmp_path / "target/tmp/run").is_dir()
+
+
+def test_a_folder_may_be_named_with_a_slash(target: storage.WritableLocation, tmp_path: Path) -> None:
+    target.remove_folder("tmp/")
+    assert not (tmp_path / "target/tmp").exists()
+
+
 def test_one_who_cannot_be_outrun_is_named(
     target: storage.WritableLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

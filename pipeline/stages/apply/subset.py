@@ -97,12 +97,12 @@ def reclaim(job: Job, planned: Planned) -> None:
     """Say again what this run has touched, where the target was removed under it, and the intent with it.
 
     What a hand that removes it leaves is ours, and the next run must know. Where another run has begun there, it is
-    its. A folder that is empty may be a mount point, and stays so.
+    its; what is in another folder of that name, on which the target's disk was mounted, say, is the user's.
     """
-    job = replace(job, held=False)
-    if job.target.local is None or storage.any_name(job.root) is None:  # a store's is not to be removed by a hand
+    if job.target.local is None:  # a store's is not to be removed by a hand
         return
-    state = job.state()
+    job.still_there()
+    state = replace(job, held=()).state()
     if state.manifest is None and state.intent is None:
         parts = {b: _intended(planned, b) for b in planned.touched}
         write_intent(state, planned.buckets, parts, [p for a, p in planned.meta if a != "keep"])

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from pipeline.base.errors import StorageError
 from pipeline.base.os_errors import storage_error
-from pipeline.storage.local.root import Root, is_link, linked
+from pipeline.storage.local.root import Root, is_link, leads_out, linked
 from pipeline.storage.local.write import _UNDER_WAY, _delete, group, opened, write_whole
 from pipeline.storage.location import Results
 
@@ -41,7 +41,9 @@ def remove_folder(root: Root, folder: str) -> None:
 
     Raises `StorageError` where something in it cannot be deleted, or files are made as fast as that.
     """
-    above, _, name = folder.rpartition("/")
+    above, _, name = folder.rstrip("/").rpartition("/")
+    if name in ("", ".", ".."):
+        raise leads_out(root.at(folder))
     with contextlib.suppress(FileNotFoundError), root.open(above, "deleted", make=False) as fd:
         if is_link(name, fd):
             raise linked(root.at(folder))

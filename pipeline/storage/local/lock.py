@@ -11,12 +11,13 @@ import errno
 import functools
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from pipeline.base.errors import LockError
-from pipeline.base.os_errors import storage_error
+from pipeline.base.os_errors import removed, storage_error
 from pipeline.runtime.log import LOG
 from pipeline.storage.local.folders import delete_many
-from pipeline.storage.local.root import Root, removed
+from pipeline.storage.local.root import Root
 from pipeline.storage.processes import myself, shown
 
 #: What a file system without locks answers; 524 is the kernel's own ENOTSUPP, which some let out. Our call is valid, so
@@ -42,7 +43,8 @@ def lock(root: Root, path: str, what: str) -> Iterator[Callable[[], None]]:
             from pipeline.storage.local.lease_file import LeaseFile
             from pipeline.storage.stores.lease import lease
 
-            with lease(LeaseFile(root), path + _LEASE, root.at(path), what) as check:
+            kept = replace(root, anchor=root.inner(os.path.dirname(path)).below)  # the lock file is there
+            with lease(LeaseFile(kept), path + _LEASE, root.at(path), what) as check:
                 yield check
             return
         try:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.base.errors import StorageError
-from pipeline.base.os_errors import run_ended, storage_error
+from pipeline.base.os_errors import removed, run_ended, storage_error
 from pipeline.runtime.counters import READ, count
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -98,7 +98,7 @@ class Root:
         flags = _FOLDER if passed in self.links else _FOLDER | os.O_NOFOLLOW
         try:
             if step == "..":
-                raise StorageError(f"{os.path.join(self.path, passed)}: leads out of its folder; nothing is done there")
+                raise leads_out(os.path.join(self.path, passed))
             try:
                 return os.open(step, flags, dir_fd=fd)
             except FileNotFoundError:
@@ -217,9 +217,9 @@ def _anchored(fd: int, anchor: str) -> int:
     return fd
 
 
-def removed(what: str) -> StorageError:
-    """What is said of a folder of ours that was there when the run began."""
-    return StorageError(f"{what}: was removed, or its disk was unmounted, while this run was at work; run again")
+def leads_out(path: str) -> StorageError:
+    """What is said of a path that is not of a folder below another."""
+    return StorageError(f"{path}: leads out of its folder; nothing is done there")
 
 
 def linked(path: str) -> StorageError:
