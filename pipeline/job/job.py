@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pipeline import exporters, formats, storage
 from pipeline.base.classes import ClassMap, Names
 from pipeline.base.errors import BrakeError, ConfigError, UnknownNameError
-from pipeline.base.os_errors import removed, storage_error
 from pipeline.base.terms import SPLITS, Task
 from pipeline.config.class_map import ClassSpec, fitting
 from pipeline.config.load import map_classes
@@ -54,28 +53,6 @@ class SourceJob:
 
 
 @dataclass(frozen=True)
-class Home:
-    """The folder at `path` as it was: after its disk was unmounted, or it was removed, it is another.
-
-    Devices have other numbers when they are mounted again, as by an automounter: the inode tells; 0: there is none.
-    """
-
-    path: str
-    inode: int = 0
-
-    @staticmethod
-    def of(path: str) -> Home:
-        """The folder that is at `path` now, or that a link there leads to."""
-        try:
-            found = os.stat(path)
-        except FileNotFoundError:
-            return Home(path)
-        except OSError as error:
-            raise storage_error(error, path, "read") from None
-        return Home(path, found.st_ino)
-
-
-@dataclass(frozen=True)
 class Job:
     """One subset to make. All paths are absolute; `root` is the target's.
 
@@ -89,7 +66,7 @@ class Job:
     maps: tuple[ClassMap, ...]
     root: str
     workdir: str
-    held: tuple[Home, ...] = ()
+    held: tuple[storage.Home, ...] = ()
 
     @property
     def target(self) -> storage.WritableLocation:
@@ -99,14 +76,12 @@ class Job:
 
     def hold(self) -> Job:
         """The job whose target, on disks, is locked by this run: our folder is there, as long as the target is."""
-        paths = [os.path.join(self.root, folder) for folder in sorted(self.folders)]
-        return replace(self, held=tuple(Home.of(path) for path in (self.root, *filter(os.path.islink, paths))))
+        return replace(self, held=storage.homes_of(self.root, self.folders))
 
     def still_there(self) -> None:
         """Raises `StorageError` where the target, or a folder that a link in it leads to, is another than at `hold`."""
         for home in self.held:
-            if home.inode and Home.of(home.path) != home:
-                raise removed(home.path)
+            home.check()
 
     def state(self, *, remembered: bool = False) -> TargetState:
         """What the target's manifest and its intent say now; `remembered`: as this machine knows, if it is sure."""

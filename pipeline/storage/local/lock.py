@@ -43,7 +43,7 @@ def lock(root: Root, path: str, what: str) -> Iterator[Callable[[], None]]:
             from pipeline.storage.local.lease_file import LeaseFile
             from pipeline.storage.stores.lease import lease
 
-            kept = replace(root, anchor=root.inner(os.path.dirname(path)).below)  # the lock file is there
+            kept = replace(root, anchor=root.inner(os.path.dirname(path)).below or None)  # the lock file is there
             with lease(LeaseFile(kept), path + _LEASE, root.at(path), what) as check:
                 yield check
             return
