@@ -52,10 +52,7 @@ def areas_of_polygons(xy: Floats, starts: Ints, heights: Ints, widths: Ints) -> 
     import numpy as np
 
     found = np.zeros(len(starts) - 1, np.int64)
-    pixels = np.concatenate([[0.0], np.cumsum(heights.astype(np.float64) * widths)]) / _MOST_PIXELS
-    for first, last in batches(polygon_pixels.most_turns(xy, starts, widths) + pixels):
-        here, own = slice(first, last), starts[first : last + 1]
-        turns, ends = polygon_pixels.turns(xy[own[0] : own[-1]], own - own[0], heights[here], widths[here])
+    for here, turns, ends in _turns(xy, starts, heights, widths):
         inside = np.concatenate([[0], np.cumsum(turns[1::2] - turns[::2])])
         found[here] = np.diff(inside[ends // 2])  # each polygon has an even number: in and out again
     return found
@@ -78,8 +75,7 @@ def areas_of_unions(xy: Floats, starts: Ints, parts: Ints, heights: Ints, widths
         own, some = starts[parts[first] : parts[last] + 1], counts[first:last]
         height, width = heights[first:last], widths[first:last]
         base = np.concatenate([[0], np.cumsum(height * width + 1)])  # pixels are counted by object, not by polygon
-        turns, numbers = _turns(xy[own[0] : own[-1]], own - own[0], np.repeat(height, some), np.repeat(width, some))
-        turns += np.repeat(np.repeat(base[:-1], some), numbers)
+        turns = _turns_in_objects(xy[own[0] : own[-1]], own - own[0], height, width, some, base[:-1])
         order = np.argsort(turns, kind="stable")
         depth, at = np.cumsum(np.where(order % 2 == 0, 1, -1)), turns[order]  # each polygon turns in, out, in, out, …
         inside = np.concatenate([[0], np.cumsum(np.diff(at, append=at[-1:]) * (depth > 0))])
@@ -87,22 +83,26 @@ def areas_of_unions(xy: Floats, starts: Ints, parts: Ints, heights: Ints, widths
     return found
 
 
-def _turns(xy: Floats, starts: Ints, heights: Ints, widths: Ints) -> tuple[Ints, Ints]:
-    """Where each of many polygons turns in and out, in its own image, one after another, and how often each turns.
-
-    Those that cost too much together are taken in batches: a step of `polygon_pixels.turns` costs what it has so far.
-    """
+def _turns_in_objects(xy: Floats, starts: Ints, heights: Ints, widths: Ints, counts: Ints, base: Ints) -> Ints:
+    """Where the polygons of objects turn in and out, each object's `counts` of them counted from its `base`."""
     import numpy as np
 
-    turns, numbers = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    heights, widths, base = (np.repeat(values, counts) for values in (heights, widths, base))
+    sizes, found = heights * widths + 1, [np.zeros(0, np.int64)]
+    for here, turns, ends in _turns(xy, starts, heights, widths):
+        before = np.cumsum(sizes[here]) - sizes[here]
+        found.append(turns + np.repeat(base[here] - before, np.diff(ends)))
+    return np.concatenate(found)
+
+
+def _turns(xy: Floats, starts: Ints, heights: Ints, widths: Ints) -> Iterator[tuple[slice, Ints, Ints]]:
+    """Batches of polygons, each with their `polygon_pixels.turns`, a step of which costs what it has so far."""
+    import numpy as np
+
     pixels = np.concatenate([[0.0], np.cumsum(heights.astype(np.float64) * widths)]) / _MOST_PIXELS
     for first, last in batches(polygon_pixels.most_turns(xy, starts, widths) + pixels):
         here, own = slice(first, last), starts[first : last + 1]
-        found, ends = polygon_pixels.turns(xy[own[0] : own[-1]], own - own[0], heights[here], widths[here])
-        numbers.append(np.diff(ends))
-        before = np.cumsum(heights[here] * widths[here] + 1) - (heights[here] * widths[here] + 1)
-        turns.append(found - np.repeat(before, numbers[-1]))
-    return np.concatenate(turns), np.concatenate(numbers)
+        yield here, *polygon_pixels.turns(xy[own[0] : own[-1]], own - own[0], heights[here], widths[here])
 
 
 def _between(positions: Ints, size: int) -> Ints:

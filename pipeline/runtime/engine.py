@@ -13,7 +13,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -236,6 +236,8 @@ class Engine(AbstractContextManager["Engine"]):
 @contextmanager
 def _own_threads(options: dict[str, Any]) -> Iterator[None]:
     """Have `options` that ask for threads use ones that end with the work: each keeps memory that it has freed."""
+    from concurrent.futures import ThreadPoolExecutor
+
     from dask.threaded import get as get_threads
 
     if options["scheduler"] is not get_threads:

@@ -51,25 +51,14 @@ class Root:
         `StorageError` where a link or a file has the name of a folder, or it cannot be `doing`; without `make` a
         `FileNotFoundError` where it is not there.
         """
-        fd = self._walk("/".join(filter(None, (self.below, folder))), doing, make, top)
+        fd = self._walk(folder, doing, make, top)
         try:
             yield fd
         finally:
             os.close(fd)
 
-    @contextlib.contextmanager
-    def open_top(self, doing: str) -> Iterator[int]:
-        """The descriptor of `path`, for ways that must begin at the same disk, whatever is mounted over it meanwhile.
-
-        It is made unless this is sealed or has an anchor; raises `StorageError` where it cannot be.
-        """
-        fd = self._walk("", doing, True, None)
-        try:
-            yield fd
-        finally:
-            os.close(fd)
-
-    def _walk(self, below: str, doing: str, make: bool, top: int | None) -> int:
+    def _walk(self, folder: str, doing: str, make: bool, top: int | None) -> int:
+        below = "/".join(filter(None, (self.below, folder)))
         at = self.path
         makes = make and not self.sealed
         try:

@@ -9,6 +9,7 @@ import re
 import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import IO, Any, cast
 
 from pipeline.base.os_errors import hits_all, storage_error
@@ -102,7 +103,7 @@ def opened(
             yield fd, fd
         return
     with contextlib.ExitStack() as stack:
-        top = stack.enter_context(scratch.open_top(doing))
+        top = stack.enter_context(replace(scratch, below="").open("", doing))
         temp_fd = stack.enter_context(scratch.open("", doing, top=top))
         fd = stack.enter_context(root.open(folder, doing, make=make, top=top if root.path == scratch.path else None))
         yield fd, temp_fd if os.fstat(temp_fd).st_dev == os.fstat(fd).st_dev else fd
