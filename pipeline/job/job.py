@@ -19,7 +19,7 @@ from pipeline.exporters import Exporter, Layout
 from pipeline.job.spec import IndexSpec
 from pipeline.storage import Location
 from pipeline.storage.origins import Origins
-from pipeline.target.manifest import FOLDER, Manifest, TargetState
+from pipeline.target.manifest import Manifest, TargetState
 from pipeline.target.memory import Memory
 
 #: Folders of the workdir that may be links: users put them on another disk.
@@ -57,7 +57,6 @@ class Job:
     """One subset to make. All paths are absolute; `root` is the target's.
 
     `maps` has the class map of each source; it is empty until the names of all sources are known, see `with_names`.
-    `held` is as in `hold`.
     """
 
     config: Config
@@ -66,22 +65,11 @@ class Job:
     maps: tuple[ClassMap, ...]
     root: str
     workdir: str
-    held: tuple[storage.Home, ...] = ()
 
     @property
     def target(self) -> storage.WritableLocation:
-        """The location of the target; where it is `held`, it is not made anew."""
-        found = storage.locate_writable(self.root, links=self.folders)
-        return found.anchored(FOLDER) if self.held else found
-
-    def hold(self) -> Job:
-        """The job whose target, on disks, is locked by this run: our folder is there, as long as the target is."""
-        return replace(self, held=storage.homes_of(self.root, self.folders))
-
-    def still_there(self) -> None:
-        """Raises `StorageError` where the target, or a folder that a link in it leads to, is another than at `hold`."""
-        for home in self.held:
-            home.check()
+        """The location of the target; who has its lock holds its folders, and they are not made anew."""
+        return storage.locate_writable(self.root, links=self.folders)
 
     def state(self, *, remembered: bool = False) -> TargetState:
         """What the target's manifest and its intent say now; `remembered`: as this machine knows, if it is sure."""

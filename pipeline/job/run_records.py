@@ -130,7 +130,7 @@ class RunRecords:
         self._named = named
         self._target = storage.locate_writable(named.target.root)
         self._beside = beside(named.workdir, self._target)
-        self._run, self._begun = run, False
+        self._run, self._begun, self._workdir = run, False, contextlib.ExitStack()
         run.target = self._target.url
 
     def begin(self) -> None:
@@ -139,6 +139,7 @@ class RunRecords:
         begun = {"id": self._run.id, "start": stamp_of(self._run.began), "by": myself()}
         with contextlib.suppress(CocoDiyError, OSError):
             self._beside.write_many([f"{self._run.id}{_BEGUN}"], [seal(begun)])
+            self._workdir.enter_context(storage.held(storage.local_path(self._named.workdir)))
 
     def ended(self, exit_code: int, report: dict[str, Any]) -> None:
         """The run is over, and `report` says how."""
@@ -163,7 +164,7 @@ class RunRecords:
         over = [
             name for name, begun in _begun(self._beside) if begun.id == self._run.id or (code in SUCCESS and begun.gone)
         ]
-        with contextlib.suppress(CocoDiyError, OSError):
+        with contextlib.suppress(CocoDiyError, OSError), self._workdir:
             self._beside.delete_many(over)
 
     def _is_apart(self) -> bool:

@@ -17,7 +17,7 @@ from pipeline.storage.archives.writer import write_zip
 from pipeline.storage.embedded import embedded_name, image_locations
 from pipeline.storage.listing import UNREAD, UNUSABLE, Listing
 from pipeline.storage.local.folder import LocalFolder
-from pipeline.storage.local.home import Home, homes_of
+from pipeline.storage.local.home import held
 from pipeline.storage.local.read import out_of, written_since
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.walk import any_name
@@ -58,7 +58,6 @@ __all__ = [
     "Fetched",
     "FileEnds",
     "Fingerprint",
-    "Home",
     "Limits",
     "Listing",
     "LocalFolder",
@@ -76,7 +75,7 @@ __all__ = [
     "compare_unpacked",
     "drop_cached",
     "embedded_name",
-    "homes_of",
+    "held",
     "image_locations",
     "is_in",
     "is_of_machine",

@@ -400,15 +400,6 @@ class WritableLocation(Location):
         """
         return self
 
-    def anchored(self, folder: str) -> WritableLocation:
-        """This location, but no folder is made here once `folder` in it is gone: a `StorageError` says so.
-
-        On a disk that was unmounted files would be made below its mount point. Where nothing is mounted, it is as it
-        was.
-        """
-        del folder
-        return self
-
     def outlast_writers(self) -> None:
         """Wait until whoever last asked for a `RUNNING` that was removed has to ask again, and finds it gone."""
 

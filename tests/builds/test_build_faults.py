@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -277,7 +279,7 @@ def test_what_is_below_the_mount_point_of_a_target_stays_another_s(
     assert subset.build()["status"] == "built"
 
 
-def test_a_run_vouches_for_no_images_that_went_to_another_disk(
+def test_no_image_goes_to_what_has_the_place_of_another_disk(
     subset: Subset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = tmp_path / "disk"
@@ -288,12 +290,47 @@ def test_a_run_vouches_for_no_images_that_went_to_another_disk(
     with monkeypatch.context() as patch:
         swapped_amid(patch, disk, tmp_path / "away", tmp_path / "below")
         assert f"{subset.target / 'images'}: was removed, or its disk" in subset.command("build", code=1).err
+    assert list(disk.iterdir()) == []
     assert not (subset.target / ".coco-diy/manifest.json").exists()
     disk.rename(tmp_path / "below")
     (tmp_path / "away").rename(disk)
     assert subset.build()["status"] == "built"
     assert subset.run("verify", str(subset.target), "--deep").code == 0
     assert any((disk / "train").iterdir())
+
+
+def test_nothing_is_made_where_the_workdir_goes_away_at_any_instant(
+    subset: Subset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty folder has its place from the N-th call on that opens something, as after an unmount of its disk."""
+    workdir, away, opens = subset.workdir, tmp_path / "away", os.open
+    ended = []
+    for instant in itertools.count(start=0, step=9):
+        calls = 0
+
+        def swapping(*args: Any, at: int = instant, **options: Any) -> int:
+            nonlocal calls
+            calls += 1
+            if calls > at and not away.exists() and any((workdir / "plans").glob("*.lock")):
+                workdir.rename(away)
+                workdir.mkdir()
+            return opens(*args, **options)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "open", swapping)
+            done = subset.command("build", code=None)
+        if not away.exists():
+            break
+        assert list(workdir.iterdir()) == [], instant
+        ended.append(done.code)
+        assert done.code == 0 or "was removed, or its disk was unmounted, while this run" in done.err, done.err
+        workdir.rmdir()
+        away.rename(workdir)
+        shutil.rmtree(subset.target, ignore_errors=True)
+        shutil.rmtree(workdir)
+    assert ended.count(1) > 10
+    assert subset.build()["status"] in ("built", "nothing to do")
+    assert contents(subset.target) == BUILT
 
 
 def test_a_held_lock(subset: Subset) -> None:

@@ -406,6 +406,31 @@ def test_the_disk_of_the_target_is_unmounted(many: Subset, make_subset: MakeSubs
     assert contents(target, record=True) == fresh_bytes(many, make_subset)
 
 
+@pytest.mark.racing
+@pytest.mark.parametrize("at", ["index", "plan", "files"])
+def test_the_disk_of_the_workdir_is_unmounted(many: Subset, make_subset: MakeSubset, small_disk: Path, at: str) -> None:
+    """Nothing is made below its mount point, and nothing false stays at the target."""
+    remount(small_disk, "size=50m")
+    words = ("--set", f"workdir={small_disk}")
+    there = {
+        "index": lambda: any(small_disk.glob("index/*/annotations/*")),
+        "plan": lambda: any(small_disk.glob("plans/*/*.parquet")),
+        "files": lambda: any(n for _, _, n in os.walk(many.target / ".coco-diy/new")),
+    }
+    held = os.open(small_disk, os.O_RDONLY)
+    code, err = paused(many, there[at], lambda: subprocess.run(["umount", "-l", str(small_disk)], check=True), *words)
+    try:
+        assert code == 1
+        assert f"{small_disk}: was removed, or its disk was unmounted, while this run" in one_sentence(err)
+        assert list(small_disk.iterdir()) == []
+    finally:
+        subprocess.run(["mount", "-t", "tmpfs", "none", str(small_disk)], check=True)
+        subprocess.run(["cp", "-a", f"/proc/self/fd/{held}/.", str(small_disk)], check=True, pass_fds=(held,))
+        os.close(held)
+    many.build(*words)
+    assert contents(many.target, record=True) == fresh_bytes(many, make_subset)
+
+
 # --- clocks -----------------------------------------------------------------------------------------------------------
 
 

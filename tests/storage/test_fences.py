@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import threading
 import time
@@ -54,20 +55,22 @@ def test_nothing_gets_through_a_fence_that_is_gone(target: storage.WritableLocat
     assert contents(tmp_path / "target") == {"labels/a.txt": b"old"}
 
 
-@pytest.mark.parametrize("held_by", ["fence", "anchor", "both"])
-@pytest.mark.parametrize("act", ["write", "copy", "delete", "make"])
+@pytest.mark.parametrize(
+    ("act", "held_by"),
+    [*itertools.product(["write", "copy", "delete", "make"], ["fence", "lock", "both"]), ("table", "lock")],
+)
 def test_nothing_is_made_where_the_target_goes_away_at_any_instant(
     target: storage.WritableLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str, held_by: str
 ) -> None:
     """Another folder has its place from the N-th call on that opens something; for each N until none is so late."""
     here, away, opens = tmp_path / "target", tmp_path / "away", os.open
-    fence = None if held_by == "anchor" else target.own("tmp/run").sealed()
-    held, before = target if held_by == "fence" else target.anchored("tmp"), storage.locate(str(here))
+    fence, before = None if held_by == "lock" else target.own("tmp/run").sealed(), storage.locate(str(here))
     acts: dict[str, Callable[[], object]] = {
-        "write": lambda: held.write_many(["labels/sub/b.txt", "more/c.txt"], [b"new"] * 2, scratch=fence),
-        "copy": lambda: held.copy_many(["more/c.txt"], before, ["labels/a.txt"], [3], "copy", scratch=fence),
-        "delete": lambda: held.delete_many(["labels/a.txt", "more/c.txt"], scratch=fence),
-        "make": lambda: (fence or held.own("tmp/run").below("")).make_folders(["further"]),
+        "write": lambda: target.write_many(["labels/sub/b.txt", "more/c.txt"], [b"new"] * 2, scratch=fence),
+        "copy": lambda: target.copy_many(["more/c.txt"], before, ["labels/a.txt"], [3], "copy", scratch=fence),
+        "delete": lambda: target.delete_many(["labels/a.txt", "more/c.txt"], scratch=fence),
+        "make": lambda: (fence or target.own("tmp/run")).make_folders(["further"]),
+        "table": lambda: storage.write_with(f"{here}/plans/one/part", lambda file: file.write(b"new")),
     }
     for instant in range(100):
         calls = 0
@@ -80,7 +83,8 @@ def test_nothing_is_made_where_the_target_goes_away_at_any_instant(
             calls += 1
             return opens(*args, **options)
 
-        with monkeypatch.context() as patched, contextlib.suppress(StorageError):
+        lock = target.lock("tmp/lock", "the target") if held_by != "fence" else contextlib.nullcontext()
+        with lock, monkeypatch.context() as patched, contextlib.suppress(StorageError):
             patched.setattr(os, "open", swapping)
             acts[act]()
         if not away.exists():

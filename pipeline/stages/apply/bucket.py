@@ -48,8 +48,8 @@ class ApplyContext:
 
     @property
     def target(self) -> storage.WritableLocation:
-        """The target, which is not made anew where it goes away."""
-        return storage.locate_writable(self.root, links=self.layout).anchored(FOLDER)
+        """The target."""
+        return storage.locate_writable(self.root, links=self.layout)
 
     @property
     def scratch(self) -> storage.WritableLocation:

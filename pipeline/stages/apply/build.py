@@ -37,10 +37,8 @@ def build_subset(job: Job, progress: Progress, suspects: frozenset[str], engine_
         if job.target.local is not None:
             had_folder = job.target.exist_many([FOLDER])[0]
             leave_none = functools.partial(_leave_no_target, job, had_folder, job.target.exists())
-            locked = stack.enter_context(target_lock)
+            still_ours = stack.enter_context(target_lock)
             stack.push(leave_none)
-            job = job.hold()
-            still_ours = functools.partial(_still_ours, locked, job)
         stack.enter_context(plan_lock(job))
         indexes = stack.enter_context(ExitStack())
         indexes.enter_context(index_lock(job))
@@ -71,12 +69,6 @@ def build_subset(job: Job, progress: Progress, suspects: frozenset[str], engine_
             still_ours()
             remember_build(job)
         return report
-
-
-def _still_ours(locked: Callable[[], None], job: Job) -> None:
-    """Raises `StorageError` where the lock that is asked by `locked` is lost, or a folder is not the one it was."""
-    locked()
-    job.still_there()
 
 
 def _leave_no_target(job: Job, had_folder: bool, had_root: bool, kind: type[BaseException] | None, *_: object) -> None:

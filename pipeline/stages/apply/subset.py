@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from dataclasses import replace
 
 from pipeline import storage
 from pipeline.base.errors import StorageError
@@ -101,8 +100,7 @@ def reclaim(job: Job, planned: Planned) -> None:
     """
     if job.target.local is None:  # a store's is not to be removed by a hand
         return
-    job.still_there()
-    state = replace(job, held=()).state()
+    state = job.state()
     if state.manifest is None and state.intent is None:
         parts = {b: _intended(planned, b) for b in planned.touched}
         write_intent(state, planned.buckets, parts, [p for a, p in planned.meta if a != "keep"])

@@ -5,10 +5,11 @@ What is fetched comes in whole and checked, or not at all; an interrupted fetch 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,14 +111,15 @@ def fetch(
     lacking = [one for one in todo if not downloads[one.name].there()]
     _refuse_without_room(lacking)
     moved: dict[str, int] = {}
-    with _FetchProgress(progress, lacking) as fetching:
+    with _held({os.path.dirname(one.path) for one in lacking}), _FetchProgress(progress, lacking) as fetching:
         for one in lacking:
             moved[one.name] = _get(downloads[one.name], fetching, one)
     if root is not None:
         unpackings = [_compare(one, root, progress) for one in todo if one.archive.unpack]
         _refuse_different([u for u in unpackings if not overwrite])
-        for unpacking in unpackings:
-            _unpack(unpacking, root, progress)
+        with _held({root}):
+            for unpacking in unpackings:
+                _unpack(unpacking, root, progress)
     found: list[dict[str, Any]] = []
     for one in files:
         unpacked = root is not None and bool(one.archive.unpack)
@@ -140,6 +142,16 @@ def fetch(
         "removed": remove_archives,
     }
     return Report(data, warnings=[text for one in downloads.values() for text in one.warnings])
+
+
+@contextlib.contextmanager
+def _held(folders: set[str]) -> Iterator[None]:
+    """Make `folders`, and hold them while inside: where a disk goes away, the next archive is not the system disk's."""
+    with contextlib.ExitStack() as held:
+        for folder in sorted(folders):
+            storage.locate_writable(folder).make_folders([""])
+            held.enter_context(storage.held(folder))
+        yield
 
 
 class _FetchProgress:

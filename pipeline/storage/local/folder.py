@@ -187,12 +187,6 @@ class LocalFolder(WritableLocation):
         inner.root = replace(inner.root, sealed=True)
         return inner
 
-    def anchored(self, folder: str) -> LocalFolder:
-        """See `WritableLocation.anchored`."""
-        inner = self.below("")
-        inner.root = replace(inner.root, anchor=self.root.inner(folder).below)
-        return inner
-
     def drop_temporaries(self, folder: str = "", *, shared: bool = False) -> None:
         """See `WritableLocation.drop_temporaries`."""
         root = self.root.inner(folder)

@@ -3,40 +3,63 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from pipeline.base.os_errors import removed, storage_error
+from pipeline.runtime.homes import held_homes, hold, inode_at, release
 
 
-@dataclass(frozen=True)
-class Home:
-    """The folder at `path` as it was: after its disk was unmounted, or it was removed, it is another.
+@contextmanager
+def held(root: str, folders: Iterable[str] = ()) -> Iterator[None]:
+    """Hold the folder `root`, and those of its `folders` that are links: none is made anew by this process meanwhile.
 
-    It goes by the inode: devices have other numbers when an automounter mounts them again. 0: there is none.
+    They stay open, so that no file system gives them another inode. Raises `StorageError` where `root` is not there,
+    and instead of whatever error ends what is inside once one of them went away.
     """
-
-    path: str
-    inode: int = 0
-
-    @staticmethod
-    def of(path: str) -> Home:
-        """The folder that is at `path` now, or that a link there leads to."""
+    paths = [root, *filter(os.path.islink, (os.path.join(root, folder) for folder in sorted(folders)))]
+    opened: list[int] = []
+    found: dict[str, int] = {}
+    try:
+        for path in paths:
+            try:
+                opened.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            except FileNotFoundError:
+                if path == root:
+                    raise removed(root) from None
+                continue
+            except OSError as error:
+                raise storage_error(error, path, "read") from None
+            found[path] = os.fstat(opened[-1]).st_ino
+        hold(found)
         try:
-            found = os.stat(path)
-        except FileNotFoundError:
-            return Home(path)
-        except OSError as error:
-            raise storage_error(error, path, "read") from None
-        return Home(path, found.st_ino)
-
-    def check(self) -> None:
-        """Raises `StorageError` where it is another by now."""
-        if self.inode and Home.of(self.path) != self:
-            raise removed(self.path)
+            yield
+        except Exception:
+            check_homes(root)  # what is not there any more is why
+            raise
+        finally:
+            release(found)
+    finally:
+        for fd in opened:
+            os.close(fd)
 
 
-def homes_of(root: str, folders: Iterable[str]) -> tuple[Home, ...]:
-    """The folder `root`, and those of its `folders` that are links, as they are now."""
-    paths = [os.path.join(root, folder) for folder in sorted(folders)]
-    return tuple(Home.of(path) for path in (root, *filter(os.path.islink, paths)))
+def check_home(path: str, fd: int) -> None:
+    """Raises `StorageError` where the folder `path` is held, and `fd` is another."""
+    inode = inode_at(path)
+    if inode is not None and os.fstat(fd).st_ino != inode:
+        raise removed(path)
+
+
+def check_homes(root: str) -> None:
+    """Raises `StorageError` where the folder `root`, or one in it that is held, is another by now, or is gone."""
+    for path, inode in held_homes().items():
+        if path == root or path.startswith(root.rstrip("/") + "/"):
+            try:
+                there = os.stat(path).st_ino
+            except FileNotFoundError:
+                there = None
+            except OSError as error:
+                raise storage_error(error, path, "read") from None
+            if there != inode:
+                raise removed(path)

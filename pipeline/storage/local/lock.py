@@ -17,6 +17,7 @@ from pipeline.base.errors import LockError
 from pipeline.base.os_errors import removed, storage_error
 from pipeline.runtime.log import LOG
 from pipeline.storage.local.folders import delete_many
+from pipeline.storage.local.home import check_homes, held
 from pipeline.storage.local.root import Root
 from pipeline.storage.processes import myself, shown
 
@@ -34,8 +35,8 @@ _WARNED: set[int] = set()
 def lock(root: Root, path: str, what: str) -> Iterator[Callable[[], None]]:
     """Hold the lock file `path` below `root` while inside; it is the operating system's, so it dies with its holder.
 
-    Gives a function that raises `StorageError` where the file is not there any more. Raises `LockError`, naming host,
-    process and since when, where another run holds it.
+    So is the folder of `root`, see `home.held`. Gives a function that raises `StorageError` where one of both is not
+    there any more. Raises `LockError`, naming host, process and since when, where another run holds it.
     """
     fd = root.open_file(path, os.O_RDWR | os.O_CREAT, "written")
     try:
@@ -43,16 +44,17 @@ def lock(root: Root, path: str, what: str) -> Iterator[Callable[[], None]]:
             from pipeline.storage.local.lease_file import LeaseFile
             from pipeline.storage.stores.lease import lease
 
-            kept = replace(root, anchor=root.inner(os.path.dirname(path)).below or None)  # the lock file is there
-            with lease(LeaseFile(kept), path + _LEASE, root.at(path), what) as check:
-                yield check
+            there = LeaseFile(replace(root, sealed=True))  # where the lock file is
+            with lease(there, path + _LEASE, root.at(path), what) as check, held(root.path, root.links):
+                yield functools.partial(_still_held, check, root)
             return
         try:
             os.ftruncate(fd, 0)
             os.pwrite(fd, shown(myself()).encode(), 0)
         except OSError as error:
             raise storage_error(error, root.at(path), "written") from None
-        yield functools.partial(_still_there, fd, root, path, what)
+        with held(root.path, root.links):
+            yield functools.partial(_still_held, functools.partial(_still_there, fd, root, path, what), root)
         with contextlib.suppress(OSError):
             os.ftruncate(fd, 0)
     finally:
@@ -89,6 +91,11 @@ def _flock(fd: int, path: str, what: str) -> bool:
 
 def _content(fd: int) -> str:
     return os.pread(fd, 400, 0).decode(errors="replace").strip()
+
+
+def _still_held(check: Callable[[], None], root: Root) -> None:
+    check()
+    check_homes(root.path)
 
 
 def _still_there(fd: int, root: Root, path: str, what: str) -> None:

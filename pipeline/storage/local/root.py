@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from pipeline.base.errors import StorageError
 from pipeline.base.os_errors import removed, run_ended, storage_error
 from pipeline.runtime.counters import READ, count
+from pipeline.runtime.homes import home_of, let_go
+from pipeline.storage.local.home import check_home
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -25,15 +27,13 @@ class Root:
     """The folder `below` in the folder `path`, which the user named: it may be a link, and lead through some.
 
     Of what is in it only `links`, folders relative to `path`, may be links: users put them on another disk. Where it is
-    `sealed`, no folder is made, neither `path` nor any in it. Where it has an `anchor`, a folder relative to `path`,
-    none is made unless that is there: else the disk of `path` has gone, and what has its name is the mount point.
+    `sealed`, no folder is made, neither `path` nor any in it. What is held (see `home.held`) is not made anew.
     """
 
     path: str
     below: str = ""
     links: frozenset[str] = frozenset()
     sealed: bool = False
-    anchor: str | None = None
 
     def at(self, path: str = "") -> str:
         """The absolute path of `path`, for messages."""
@@ -62,11 +62,9 @@ class Root:
         at = self.path
         makes = make and not self.sealed
         try:
-            if top is None and makes and self.anchor is None:
-                os.makedirs(self.path, exist_ok=True)
-            fd = os.open(self.path, _FOLDER) if top is None else os.dup(top)
-            if makes and self.anchor is not None:
-                fd = _anchored(fd, self.anchor)
+            if top is None and makes:
+                make_way(self.path)
+            fd = _checked(self.path, os.open(self.path, _FOLDER) if top is None else os.dup(top))
             passed = ""
             for step in filter(None, below.split("/")):
                 passed = f"{passed}/{step}" if passed else step
@@ -89,13 +87,14 @@ class Root:
             if step == "..":
                 raise leads_out(os.path.join(self.path, passed))
             try:
-                return os.open(step, flags, dir_fd=fd)
+                found = os.open(step, flags, dir_fd=fd)
             except FileNotFoundError:
                 if not make:
                     raise
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(step, dir_fd=fd)
-                return os.open(step, flags, dir_fd=fd)
+                found = os.open(step, flags, dir_fd=fd)
+            return _checked(os.path.join(self.path, passed), found) if passed in self.links else found
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENOTDIR) and is_link(step, fd):
                 raise linked(os.path.join(self.path, passed)) from None
@@ -186,6 +185,7 @@ class Root:
                 del inner
                 with contextlib.suppress(OSError):
                     os.rmdir(path, dir_fd=fd)
+                    let_go(os.path.join(outer.at(above), path))
 
 
 def is_link(name: str, fd: int | None = None) -> bool:
@@ -196,11 +196,31 @@ def is_link(name: str, fd: int | None = None) -> bool:
         return False
 
 
-def _anchored(fd: int, anchor: str) -> int:
-    """`fd`, in which the folder `anchor` is; where it is not, a `FileNotFoundError`, and `fd` is closed."""
+def make_way(path: str) -> None:
+    """Make the folder `path`, as far as it is not there; what it is in and is held is not made anew, but missed.
+
+    Raises an `OSError`, and `StorageError` where another folder has the path of one that is held.
+    """
+    home = home_of(path)
+    if home is None:
+        os.makedirs(path, exist_ok=True)
+        return
+    fd = _checked(home, os.open(home, _FOLDER))
     try:
-        os.stat(anchor, dir_fd=fd)
-    except OSError:
+        for step in filter(None, path[len(home) :].split("/")):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(step, dir_fd=fd)
+            above, fd = fd, os.open(step, _FOLDER, dir_fd=fd)
+            os.close(above)
+    finally:
+        os.close(fd)
+
+
+def _checked(path: str, fd: int) -> int:
+    """`fd`, the folder `path`; where another one is held, a `StorageError`, and `fd` is closed."""
+    try:
+        check_home(path, fd)
+    except BaseException:
         os.close(fd)
         raise
     return fd

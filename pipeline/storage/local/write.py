@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import IO, Any, cast
 
-from pipeline.base.os_errors import hits_all, storage_error
+from pipeline.base.os_errors import hits_all, removed, storage_error
 from pipeline.runtime.counters import WRITTEN, count, count_file
 from pipeline.runtime.interrupt import check_stop
 from pipeline.storage.local.outbox import redirected
-from pipeline.storage.local.root import Root
+from pipeline.storage.local.root import Root, make_way
 from pipeline.storage.location import Results
 
 _TEMPORARY = ".coco-diy-"
@@ -233,7 +233,7 @@ def replace_with(path: str, write: Callable[[str], None]) -> None:
     temporary = f"{path}.{_maker()}.tmp"
     try:
         if elsewhere is None:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+            make_way(os.path.dirname(path))
         with contextlib.suppress(FileNotFoundError):  # what is there may be a link, or another's second name
             os.unlink(temporary)
         write(temporary)
@@ -244,6 +244,8 @@ def replace_with(path: str, write: Callable[[str], None]) -> None:
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+        if isinstance(error, FileNotFoundError):
+            raise removed(os.path.dirname(path)) from None
         if isinstance(error, OSError):
             raise storage_error(error, path, "written") from None
         raise

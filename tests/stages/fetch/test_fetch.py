@@ -383,6 +383,31 @@ def test_the_disk_must_hold_all_that_comes(tmp_path: Path) -> None:
         fetch(validate(data, "here"), Progress(), ["blob.bin", "more.bin"])
 
 
+@pytest.mark.parametrize("after", ["before the end of one", "between two"])
+def test_where_the_disk_goes_away_nothing_is_fetched_to_the_system_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: str
+) -> None:
+    here, replace = tmp_path / "disk", os.replace
+    data = config_of(here, "x", "one.bin", fetching={"folder": str(here)}).model_dump()
+    data["fetch"] |= {"mirror": str(tmp_path / "share"), "folder": str(here)}
+    data["fetch"]["archives"]["two.bin"] = {"url": "x"}
+    for name in ("one.bin", "two.bin"):
+        write_file(tmp_path / "share" / name, BLOB)
+
+    def swapping(*args: Any) -> None:
+        replace(*args)
+        wanted = ".part.json" if after == "before the end of one" else "one.bin"
+        if str(args[1]).endswith(wanted) and not (tmp_path / "away").exists():
+            here.rename(tmp_path / "away")
+            here.mkdir()
+
+    monkeypatch.setattr(os, "replace", swapping)
+    with pytest.raises(StorageError, match=f"{here}: was removed, or its disk was unmounted"):
+        fetch(validate(data, "here"), Progress(), ["one.bin", "two.bin"])
+    assert left(here) == []
+    assert (tmp_path / "away").is_dir()
+
+
 def test_limits_hold(tmp_path: Path, nginx: Nginx) -> None:
     write_file(nginx.www / "small.bin", BLOB[: 6 << 20])
     began = time.monotonic()
