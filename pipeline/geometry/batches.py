@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-def batches(cost: npt.NDArray[np.float64]) -> Iterator[tuple[int, int]]:
-    """First item and the one after the last of batches that cost 1 at most, or are one item.
+def batches(cost: npt.NDArray[np.number], most: float = 1) -> Iterator[tuple[int, int]]:
+    """First item and the one after the last of batches that cost `most` at most, or are one item.
 
     `cost`, shape (items + 1,), is that of all items before each, and of all.
     """
@@ -19,6 +19,6 @@ def batches(cost: npt.NDArray[np.float64]) -> Iterator[tuple[int, int]]:
 
     first, count = 0, len(cost) - 1
     while first < count:
-        last = max(int(np.searchsorted(cost, cost[first] + 1, side="right")) - 1, first + 1)
+        last = max(int(np.searchsorted(cost, cost[first] + most, side="right")) - 1, first + 1)
         yield first, last
         first = last

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from pipeline.geometry.batches import batches
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -24,10 +26,5 @@ def slices(table: pa.Table, sizes: Ints, most: int) -> Iterator[pa.Table]:
     """The rows of `table`, some at a time: `most` of their `sizes` together, but one row at least."""
     import numpy as np
 
-    ends = np.cumsum(sizes)
-    at = 0
-    while at < table.num_rows:
-        before = int(ends[at - 1]) if at else 0
-        end = max(int(np.searchsorted(ends, before + most, side="right")), at + 1)
-        yield table.slice(at, end - at)
-        at = end
+    for first, last in batches(np.concatenate([[0], np.cumsum(sizes)]), most):
+        yield table.slice(first, last - first)
