@@ -7,6 +7,7 @@ in 190 ms; 2026-11-28, CPython 3.11).
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,20 +29,21 @@ _LINES = bytes.maketrans(b",", b"\n")
 
 _BLANK_LINES = bytes.maketrans(b" \t\r\v\f", b"\n" * 5)
 
+_MINUS_OF_ZERO = re.compile(rb"-(?=0(?:\.0*)?(?: |$))")
+
+_LARGE = 1 << 32  # so large a product has an error that is no longer one of its last digits alone
+
 _AT_ONCE = 1 << 14  # numbers whose digits stay in the processor's cache: twice as fast as all at once
 
 
 def tails(values: Floats, starts: Ints, numbers: str) -> pa.Array:
     """Rows of numbers as the bytes after a class id: row i has ``values[starts[i]:starts[i + 1]]``.
 
-    Each number has a blank before it and is written as C's printf writes it by `numbers`, ``%.6f`` or ``%g``.
+    Each number has a blank before it and is written as C's printf writes it by `numbers`, ``%.6f`` or ``%g``, but zero,
+    and what is rounded to it, without a minus sign.
     """
     if numbers != "%.6f":
-        texts = [
-            (f" {numbers}" * (stop - start)) % tuple(values[start:stop].tolist())
-            for start, stop in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)
-        ]
-        return pa.array([text.encode() for text in texts], pa.binary())
+        return pa.array(_texts(values, starts, np.arange(len(starts) - 1), numbers), pa.binary())
     offsets = pa.py_buffer((starts * _WIDTH).astype(np.int32))
     plain = (values >= 0) & (values < 9.9)
     made = pa.BinaryArray.from_buffers(
@@ -50,10 +52,18 @@ def tails(values: Floats, starts: Ints, numbers: str) -> pa.Array:
     if plain.all():
         return made
     others = np.unique(np.searchsorted(starts, np.flatnonzero(~plain), side="right") - 1)
-    slow = ["".join([" %.6f" % v for v in values[starts[i] : starts[i + 1]].tolist()]).encode() for i in others]  # noqa: UP031
     mask = np.zeros(len(made), np.bool_)
     mask[others] = True
-    return pc.replace_with_mask(made, pa.array(mask), pa.array(slow, pa.binary()))
+    return pc.replace_with_mask(made, pa.array(mask), pa.array(_texts(values, starts, others, numbers), pa.binary()))
+
+
+def _texts(values: Floats, starts: Ints, rows: Ints, numbers: str) -> list[bytes]:
+    """The `rows` of `tails`, number by number."""
+    texts = [
+        ((f" {numbers}" * (stop - start)) % tuple(values[start:stop].tolist())).encode()
+        for start, stop in zip(starts[rows].tolist(), starts[rows + 1].tolist(), strict=True)
+    ]
+    return [_MINUS_OF_ZERO.sub(b"", text) if b"-" in text else text for text in texts]
 
 
 def parse_numbers(texts: Sequence[bytes]) -> Floats:
@@ -104,13 +114,10 @@ def _numbers_of(lines: bytes) -> Floats:
 def rounded(values: Floats) -> Floats:
     """Numbers with three decimals, each as Python's `round` makes it."""
     with np.errstate(over="ignore", invalid="ignore"):
-        scaled = values * 1000
-        whole = np.rint(scaled)
-        # Elsewhere the product's own error may decide, or is no error of the last digits any more.
-        certain = (np.abs(scaled - whole) < 0.5 - 1e-6) & (np.abs(scaled) < 1 << 32)
+        whole = _scaled(values, 1000)
+        large = ~(np.abs(whole) < _LARGE)
     made = np.asarray(whole / 1000)
-    doubtful = ~certain
-    made[doubtful] = [round(v, 3) for v in values[doubtful].tolist()]
+    made[large] = [round(v, 3) for v in values[large].tolist()]
     return made
 
 
@@ -119,7 +126,7 @@ def _six_decimals(values: Floats) -> npt.NDArray[np.uint8]:
     first, tail, last = _digits()
     text = np.empty(len(values), [("first", "<u8"), ("last", "u1")])
     for begin in range(0, len(values), _AT_ONCE):
-        rest = _millionths(values[begin : begin + _AT_ONCE])
+        rest = _scaled(values[begin : begin + _AT_ONCE], 1_000_000).astype(np.uint32)
         high = rest // 1000
         low = rest - high * 1000
         part = text[begin : begin + _AT_ONCE]
@@ -140,19 +147,23 @@ def _digits() -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArr
     )
 
 
-def _millionths(values: Floats) -> npt.NDArray[np.uint32]:
-    """Numbers times a million, rounded as printf does: by their exact value, and halves to even."""
-    scaled = values * 1e6
-    whole = np.rint(scaled)
-    near = np.flatnonzero(np.abs(scaled - whole) > 0.5 - 1e-6)
-    if len(near):
+def _scaled(values: Floats, scale: int) -> Floats:
+    """Numbers times `scale`, 1000 or a million, without decimals: rounded by their exact value, and halves to even.
+
+    So do C's printf and Python's `round`. Products that are no less than `_LARGE` may be off by one.
+    """
+    scaled = values * scale
+    whole = np.asarray(np.rint(scaled))
+    near = np.nonzero(np.abs(scaled - whole) > 0.5 - 1e-6)
+    if len(near[0]):
         # The product's own error may decide: pixels of an image that is 640 wide fall here by the thousand.
         # Half of a number's digits times a million is exact, and so is what the product lacks (Dekker, 1971).
         value, product = values[near], scaled[near]
         high = 134217729.0 * value
         high -= high - value
-        lacking = (high * 1e6 - product) + (value - high) * 1e6
+        lacking = (high * scale - product) + (value - high) * scale
         below = np.floor(product)
         beyond = (product - below - 0.5) + lacking
-        whole[near] = below + ((beyond > 0) | ((beyond == 0) & (below % 2 == 1)))
-    return whole.astype(np.uint32)
+        nearest = below + ((beyond > 0) | ((beyond == 0) & (below % 2 == 1)))
+        whole[near] = np.copysign(nearest, product)  # also of zero
+    return whole

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,6 @@ from hypothesis import strategies as st
 from pipeline.base.terms import Task
 from pipeline.formats import Part, coco
 from pipeline.formats._large_json import Chunk
-from pipeline.formats._numbers import parse_numbers, tails
 from pipeline.formats.coco import scan
 from pipeline.tables.schema import LabelState
 from tests.conftest import MakeSubset, Run, Subset
@@ -172,17 +170,6 @@ def test_a_segmentation_of_another_kind_is_bad_and_spoils_no_other(segmentation:
     assert problems[0][1].startswith("annotation 1 has the segmentation")
 
 
-@given(st.lists(st.lists(st.floats(0, 1e6).filter(lambda v: v == 0 or v > 1e-3), min_size=6, max_size=12), max_size=5))
-def test_numbers_are_read_to_the_last_bit(rows: list[list[float]]) -> None:
-    assert parse_numbers([",".join(map(repr, row)).encode() for row in rows]).tolist() == [v for r in rows for v in r]
-
-
-def test_numbers_in_the_middle_are_rounded_by_their_exact_value() -> None:
-    pixels = np.arange(0, 64_000, 4) / 100 / 640  # every other one has its seventh digit a 5, or nearly
-    (made,) = tails(pixels, np.array([0, len(pixels)]), "%.6f").to_pylist()
-    assert made == "".join(f" {v:.6f}" for v in pixels).encode()
-
-
 @pytest.mark.parametrize(
     "beyond", [{"bbox": [1e308] * 4}, {"bbox": [], "segmentation": [[1e308, 1e308, -1e308, 1e308, 1e308, -1e308]]}]
 )
@@ -308,23 +295,6 @@ def test_spans_are_as_wide_as_the_file_needs(bases: list[int]) -> None:
     for number, base in enumerate(bases):
         reader.take(Chunk("annotations", number, b"[{}]", base, np.array([[base + 1, base + 3]], np.int64), 1))
     assert reader.array("annotations").tolist() == [[base + 1, base + 3] for base in bases]
-
-
-@given(
-    st.lists(st.one_of(st.floats(-20, 20), st.integers(0, 10**7).map(lambda n: n / 2e6)), min_size=1, max_size=20),
-    st.sampled_from(["%.6f", "%g"]),
-)
-def test_numbers_are_written_as_printf_does(values: list[float], numbers: str) -> None:
-    starts = np.array([0, len(values) // 2, len(values)])
-    made = tails(np.array(values), starts, numbers).to_pylist()
-    texts = ["".join(f" {numbers}" % v for v in values[a:b]).encode() for a, b in itertools.pairwise(starts)]
-    assert made == texts
-
-
-def test_many_numbers_are_written_alike() -> None:
-    values = np.random.default_rng(1).random(40_000)
-    (made,) = tails(values, np.array([0, len(values)]), "%.6f").to_pylist()
-    assert made == "".join(f" {v:.6f}" for v in values).encode()
 
 
 # --- real files -------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as pycocotools
 
-from pipeline.formats._numbers import numbers_of_lists, rounded, split_numbers
+from pipeline.formats._numbers import numbers_of_lists
 from pipeline.formats.coco.placing import all_completed, completed
 from pipeline.formats.coco.plain_polygons import plain_polygons
 from pipeline.geometry import polygons
@@ -106,33 +106,3 @@ def test_objects_are_completed_as_one_by_one(objects: list[dict[str, Any]]) -> N
             4,
         ]:
             assert after == text or [] in (parts or ())
-
-
-@given(st.lists(st.one_of(st.floats(-1e7, 1e7), st.integers(-(10**7), 10**7).map(lambda n: n / 2000)), max_size=20))
-def test_numbers_are_rounded_as_python_rounds_them(values: list[float]) -> None:
-    assert list(map(repr, rounded(np.array(values, np.float64)).tolist())) == [repr(round(v, 3)) for v in values]
-
-
-def test_numbers_without_digits_after_the_point_stay() -> None:
-    values = [1e300, -1e18, 2.0**52 + 0.5, float("inf")]
-    assert rounded(np.array(values)).tolist() == values
-    assert np.isnan(rounded(np.array([np.nan]))).all()
-
-
-@given(st.lists(st.tuples(st.floats(allow_nan=False), st.sampled_from([" ", "\t", "  ", " \t", "\r\n"])), max_size=9))
-def test_numbers_between_blanks_are_read_to_the_last_bit(tokens: list[tuple[float, str]]) -> None:
-    text = "".join(blank + repr(value) for value, blank in tokens).encode()
-    assert split_numbers([text]).tolist() == [value for value, _ in tokens]
-
-
-def test_forms_of_numbers_that_only_python_knows_are_read() -> None:
-    assert split_numbers([b" +0.5 1_0.25", b" 5. .5\x0b1e2 "]).tolist() == [0.5, 10.25, 5, 0.5, 100]
-    assert split_numbers([b"  ", b""]).tolist() == []
-
-
-@given(st.lists(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=9), max_size=4))
-def test_numbers_in_brackets_are_read_to_the_last_bit(lists: list[list[float]]) -> None:
-    texts = [json.dumps(values).encode() for values in lists]
-    expected = [value for values in lists for value in values]
-    assert numbers_of_lists(texts).tolist() == expected
-    assert numbers_of_lists([b"[" + text + b"]" for text in texts]).tolist() == expected

@@ -34,9 +34,6 @@ _AT_ONCE = 50_000
 #: Numbers from which on, and up to which, all encoders of JSON write the same text.
 _LEAST, _MOST = 1e-4, 1e16
 
-#: The least number there is.
-_TINY = 5e-324
-
 
 @dataclass(slots=True)
 class _Placed:
@@ -115,8 +112,6 @@ def _rows(several: Sequence[_Placed], task: Task, numbers: str, keypoints: Seque
         losses.append(word)
     lengths = np.array([len(found) for found in values], np.int64)
     flat = np.concatenate([np.zeros(0), *values])
-    if numbers == "%.6f":
-        flat[(flat == 0) & np.signbit(flat)] = -_TINY  # which is written as -0.0 is by C's printf, not by `tails`
     tail = tails(flat, np.cumsum([0, *lengths.tolist()]), numbers)
     return pa.table(
         {
