@@ -14,6 +14,7 @@ from pipeline.storage.archives.directory import is_page
 from pipeline.storage.archives.folder import ZipFolder, check_zip, refuse_packed
 from pipeline.storage.archives.unpacking import DIFFERENT, SAME, compare_unpacked
 from pipeline.storage.archives.writer import write_zip
+from pipeline.storage.contents import pieces_of, read_image
 from pipeline.storage.embedded import embedded_name, image_locations
 from pipeline.storage.listing import UNREAD, UNUSABLE, Listing
 from pipeline.storage.local.folder import LocalFolder
@@ -24,6 +25,7 @@ from pipeline.storage.local.walk import any_name
 from pipeline.storage.local.write import replace_with, write_pieces, write_with
 from pipeline.storage.location import (
     RUNNING,
+    Copies,
     FetchCost,
     Fetched,
     FileEnds,
@@ -32,8 +34,6 @@ from pipeline.storage.location import (
     Location,
     Results,
     WritableLocation,
-    pieces_of,
-    read_image,
 )
 from pipeline.storage.outputs import output_path
 from pipeline.storage.paths import is_in, is_same_location, local_path, real_path, within
@@ -54,6 +54,7 @@ __all__ = [
     "UNREAD",
     "UNUSABLE",
     "WEB_SCHEMES",
+    "Copies",
     "FetchCost",
     "Fetched",
     "FileEnds",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from pipeline.base.errors import CocoDiyError, StorageError, UnavailableError
@@ -45,6 +45,13 @@ class Results:
     failed: dict[str, str] = field(default_factory=dict)
     digests: dict[str, bytes] = field(default_factory=dict)
     passing: set[str] = field(default_factory=set)
+
+    def add(self, others: Results) -> None:
+        """Take over what became of other files."""
+        self.done += others.done
+        self.failed.update(others.failed)
+        self.digests.update(others.digests)
+        self.passing |= others.passing
 
     def must(self, location: Location, doing: str = "written") -> None:
         """Raise `StorageError` for the first file that was not done at `location`: for files that nothing goes without.
@@ -117,10 +124,6 @@ def unknown_end(data: bytes) -> bool | None:
     """Nobody knows."""
     del data
     return None
-
-
-#: Bytes of a file that are read through at a time.
-_PIECE = 1 << 20
 
 
 class Location:
@@ -325,11 +328,24 @@ class Location:
         return StorageError(f"{self.url}: cannot {doing}")
 
 
-def pieces_of(location: Location, path: str) -> Iterator[bytes]:
-    """The bytes of one file of a location, a piece at a time."""
-    size = location.sizes([path])[0] or 0
-    parts = [(begin, min(begin + _PIECE, size)) for begin in range(0, size, _PIECE)]
-    return (data for _, data in location.read_parts(path, parts, 1))
+@dataclass(frozen=True)
+class Copies:
+    """Files of another location that `WritableLocation.copy_many` puts at its own, each list with one entry a file.
+
+    Those at `origin` called `names` go to `paths`, `how`: by a copy, hardlink or symlink. `sizes`, in bytes (None:
+    unknown), are what the plan saw: a file of another size has changed since and fails.
+    """
+
+    paths: Sequence[str]
+    origin: Location
+    names: Sequence[str]
+    sizes: Sequence[int | None]
+    how: str = "copy"
+
+    def some(self, which: Sequence[int]) -> Copies:
+        """Those with the indexes `which`."""
+        paths, names = [self.paths[i] for i in which], [self.names[i] for i in which]
+        return replace(self, paths=paths, names=names, sizes=[self.sizes[i] for i in which])
 
 
 class WritableLocation(Location):
@@ -362,22 +378,8 @@ class WritableLocation(Location):
         """
         raise self._cannot("be written to")
 
-    def copy_many(
-        self,
-        paths: Sequence[str],
-        origin: Location,
-        names: Sequence[str],
-        sizes: Sequence[int | None],
-        how: str,
-        *,
-        scratch: WritableLocation | None = None,
-        direct: bool = False,
-    ) -> Results:
-        """Put the files `names` of `origin` at `paths` by `how`: copy, hardlink or symlink; each whole or not.
-
-        `sizes`, in bytes, are what the plan saw: a source of another size has changed since and fails. `scratch` and
-        `direct` are as in `write_many`.
-        """
+    def copy_many(self, copies: Copies, *, scratch: WritableLocation | None = None, direct: bool = False) -> Results:
+        """Put files of another location here, each whole or not; `scratch` and `direct` are as in `write_many`."""
         raise self._cannot("be written to")
 
     def delete_many(self, paths: Sequence[str], *, scratch: WritableLocation | None = None) -> Results:
@@ -468,8 +470,3 @@ class Limits:
     bytes_per_second: int | None = None
     requests_per_second: float | None = None
     timeout: float = 60.0
-
-
-def read_image(location: Location, path: str) -> bytes:
-    """The bytes of one file of `Location.fetch_many`; none where it cannot be had."""
-    return next(iter(location.fetch_many([path]))).data

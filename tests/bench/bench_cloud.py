@@ -43,7 +43,7 @@ from pipeline import storage
 source, target, listed = sys.argv[1:]
 names = open(listed).read().split()
 place, target = storage.locate(source), storage.locate(target)
-done = target.copy_many(names, place, names, [{SIZE}] * len(names), "copy")
+done = target.copy_many(storage.Copies(names, place, names, [{SIZE}] * len(names)))
 assert done.done == len(names), done.failed
 """
 #: The apply stage has the contents of labels in its plan.

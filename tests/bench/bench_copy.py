@@ -120,7 +120,7 @@ class Bench:
         target, sizes = storage.locate_writable(str(self.target)), [self.size] * len(self.names)
         with sparing(len(os.sched_getaffinity(0)) - 1):
             done = target.copy_many(
-                self.names, storage.locate(str(self.images)), self.names, sizes, "copy", direct=True
+                storage.Copies(self.names, storage.locate(str(self.images)), self.names, sizes), direct=True
             )
         assert done.done == len(self.names), done.failed
 

@@ -49,7 +49,7 @@ import sys
 from pipeline import storage
 archive, target, listed = sys.argv[1:]
 place, names = storage.locate(f"zip://train2017::{archive}"), [n.split("/")[1] for n in open(listed).read().split()]
-done = storage.locate(target).copy_many(names, place, names, place.sizes(names), "copy", direct=True)
+done = storage.locate(target).copy_many(storage.Copies(names, place, names, place.sizes(names)), direct=True)
 assert done.done == len(names), done.failed
 """
 GATHER = """
@@ -132,7 +132,7 @@ def _copy_inside(bench: Bench, archive: Path, some: list[str]) -> None:
     def ours() -> None:
         place = storage.locate(f"zip://train2017::{archive}")
         done = storage.locate_writable(str(bench.base / "out")).copy_many(
-            names, place, names, place.sizes(names), "copy"
+            storage.Copies(names, place, names, place.sizes(names))
         )
         assert done.done == len(names), done.failed
 

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import storage
 from pipeline.runtime.counters import FETCHED, READ, WRITTEN, counted, files_counted
-from pipeline.storage import WritableLocation
+from pipeline.storage import Copies, WritableLocation
 from tests.conftest import Subset
 from tests.support.archives import pack
 from tests.support.helpers import write_file
@@ -43,7 +43,7 @@ def folder(tmp_path: Path) -> WritableLocation:
 def store(folder: WritableLocation) -> WritableLocation:
     """A store with the same files."""
     found = storage.locate_writable(f"memory://{uuid.uuid4().hex}")
-    found.copy_many(NAMES, folder, NAMES, SIZES, "copy").must(found)
+    found.copy_many(Copies(NAMES, folder, NAMES, SIZES)).must(found)
     return found
 
 
@@ -82,7 +82,7 @@ def test_a_file_counts_once_wherever_it_is_from(
         assert len(list(origin.fetch_each(NAMES, len_of))) == len(NAMES)
         assert files_counted() - before == len(NAMES)
         other = storage.locate_writable(str(tmp_path / f"other{number}"))
-        other.copy_many(NAMES, origin, NAMES, [None] * len(NAMES), "copy").must(other)
+        other.copy_many(Copies(NAMES, origin, NAMES, [None] * len(NAMES))).must(other)
         assert files_counted() - before == 2 * len(NAMES)
 
 
@@ -109,18 +109,19 @@ def test_what_is_copied(
     folder: WritableLocation, store: WritableLocation, tmp_path: Path, sizes: list[int | None]
 ) -> None:
     other = storage.locate_writable(str(tmp_path / "other"))
-    assert moved(lambda: other.copy_many(NAMES, folder, NAMES, sizes, "copy").must(other)) == (ALL, ALL, 0)
-    assert moved(lambda: other.copy_many(NAMES, store, NAMES, sizes, "copy").must(other)) == (0, ALL, ALL)
-    assert moved(lambda: store.copy_many(NAMES, folder, NAMES, sizes, "copy").must(store)) == (ALL, ALL, 0)
+    assert moved(lambda: other.copy_many(Copies(NAMES, folder, NAMES, sizes)).must(other)) == (ALL, ALL, 0)
+    assert moved(lambda: other.copy_many(Copies(NAMES, store, NAMES, sizes)).must(other)) == (0, ALL, ALL)
+    assert moved(lambda: store.copy_many(Copies(NAMES, folder, NAMES, sizes)).must(store)) == (ALL, ALL, 0)
     links = storage.locate_writable(str(tmp_path / "links"))
     for how in ("hardlink", "symlink"):
-        assert moved(lambda how=how: links.copy_many(NAMES, folder, NAMES, sizes, how).must(links)) == (0, 0, 0)  # type: ignore[misc]
+        copies = Copies(NAMES, folder, NAMES, sizes, how)
+        assert moved(lambda copies=copies: links.copy_many(copies).must(links)) == (0, 0, 0)  # type: ignore[misc]
 
 
 def test_a_file_that_is_not_copied_is_not_counted_as_written(folder: WritableLocation, tmp_path: Path) -> None:
     other = storage.locate_writable(str(tmp_path / "other"))
     names = [*NAMES, "gone.jpg"]
-    done = lambda: other.copy_many(names, folder, names, [*SIZES, 1000], "copy")  # noqa: E731 - as above
+    done = lambda: other.copy_many(Copies(names, folder, names, [*SIZES, 1000]))  # noqa: E731 - as above
     assert moved(done) == (ALL, ALL, 0)
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from pipeline import storage
 from pipeline.base.errors import StorageError
+from pipeline.storage import Copies
 from pipeline.storage.local.outbox import collected
 from pipeline.storage.local.write import put_whole, temporary_name
 from pipeline.storage.stores import guard
@@ -35,7 +36,7 @@ def target(tmp_path: Path) -> storage.WritableLocation:
 def test_files_come_and_go_through_a_fence(target: storage.WritableLocation, tmp_path: Path) -> None:
     fence = target.own("tmp/run").sealed()
     target.write_many(["labels/sub/b.txt"], [b"new"], scratch=fence).must(target)
-    target.copy_many(["labels/c.txt"], target, ["labels/a.txt"], [3], "copy", scratch=fence).must(target)
+    target.copy_many(Copies(["labels/c.txt"], target, ["labels/a.txt"], [3]), scratch=fence).must(target)
     assert target.delete_many(["labels/a.txt", "labels/none.txt"], scratch=fence).done == 2
     assert contents(tmp_path / "target") == {"labels/sub/b.txt": b"new", "labels/c.txt": b"old"}
 
@@ -45,7 +46,7 @@ def test_nothing_gets_through_a_fence_that_is_gone(target: storage.WritableLocat
     target.remove_folder("tmp/run")
     for act in (
         lambda: target.write_many(["labels/sub/b.txt"], [b"new"], scratch=fence),
-        lambda: target.copy_many(["labels/c.txt"], target, ["labels/a.txt"], [3], "copy", scratch=fence),
+        lambda: target.copy_many(Copies(["labels/c.txt"], target, ["labels/a.txt"], [3]), scratch=fence),
         lambda: target.delete_many(["labels/a.txt"], scratch=fence),
         lambda: fence.write("answer", b""),
     ):
@@ -67,7 +68,7 @@ def test_nothing_is_made_where_the_target_goes_away_at_any_instant(
     fence, before = None if held_by == "lock" else target.own("tmp/run").sealed(), storage.locate(str(here))
     acts: dict[str, Callable[[], object]] = {
         "write": lambda: target.write_many(["labels/sub/b.txt", "more/c.txt"], [b"new"] * 2, scratch=fence),
-        "copy": lambda: target.copy_many(["more/c.txt"], before, ["labels/a.txt"], [3], "copy", scratch=fence),
+        "copy": lambda: target.copy_many(Copies(["more/c.txt"], before, ["labels/a.txt"], [3]), scratch=fence),
         "delete": lambda: target.delete_many(["labels/a.txt", "more/c.txt"], scratch=fence),
         "make": lambda: (fence or target.own("tmp/run")).make_folders(["further"]),
         "table": lambda: storage.write_with(f"{here}/plans/one/part", lambda file: file.write(b"new")),
@@ -170,7 +171,7 @@ def test_at_a_store_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StorageError, match="its run has ended"):
         target.write_many(["labels/c.txt"], [b"new"], scratch=fence)
     with pytest.raises(StorageError, match="its run has ended"):
-        target.copy_many(["labels/d.txt"], target, ["labels/a.txt"], [3], "copy", scratch=fence)
+        target.copy_many(Copies(["labels/d.txt"], target, ["labels/a.txt"], [3]), scratch=fence)
     with pytest.raises(StorageError, match="its run has ended"):
         target.delete_many(["labels/a.txt"], scratch=fence)
     with pytest.raises(StorageError, match="its run has ended"):

@@ -19,7 +19,7 @@ import yaml
 from pipeline import storage
 from pipeline.base.errors import ConfigError, Interrupted, LockError, StorageError
 from pipeline.runtime.interrupt import STOP, check_stop
-from pipeline.storage import WritableLocation
+from pipeline.storage import Copies, WritableLocation
 from pipeline.storage.address import parse
 from pipeline.storage.stores import lease
 from pipeline.storage.stores.connect import client_for
@@ -249,7 +249,7 @@ def test_copies_from_a_folder(place: WritableLocation, tmp_path: Path) -> None:
     names = [f"{i} ü#.jpg" for i in range(30)] + ["none.jpg", "0 ü#.jpg"]
     sizes = [len(b"picture %d" % i) for i in range(30)] + [3, 1]
     paths = [f"images/{i}.jpg" for i in range(32)]
-    results = place.copy_many(paths, storage.locate_writable(str(folder)), names, sizes, "copy")
+    results = place.copy_many(Copies(paths, storage.locate_writable(str(folder)), names, sizes))
     assert results.done == 30
     assert set(results.failed) == {"images/30.jpg", "images/31.jpg"}
     assert "changed" in results.failed["images/31.jpg"]
@@ -261,10 +261,10 @@ def test_copies_from_a_folder(place: WritableLocation, tmp_path: Path) -> None:
 def test_copies_within_a_place(place: WritableLocation, kind: str) -> None:
     put(place, **{f"from/{name}": name.encode() for name in NAMES})
     origin = place.below("from")
-    results = place.copy_many([f"to/{n}" for n in NAMES], origin, NAMES, [len(n.encode()) for n in NAMES], "copy")
+    results = place.copy_many(Copies([f"to/{n}" for n in NAMES], origin, NAMES, [len(n.encode()) for n in NAMES]))
     assert (results.done, results.failed) == (len(NAMES), {})
     assert [place.read(f"to/{n}") for n in NAMES] == [n.encode() for n in NAMES]
-    results = place.copy_many(["x.txt", "y.txt"], origin, ["plain.txt", "none.txt"], [1, 1], "copy")
+    results = place.copy_many(Copies(["x.txt", "y.txt"], origin, ["plain.txt", "none.txt"], [1, 1]))
     assert (results.done, set(results.failed)) == (0, {"x.txt", "y.txt"})
 
 
@@ -278,7 +278,7 @@ def test_large_files_go_in_parts(place: WritableLocation, tmp_path: Path, monkey
     monkeypatch.setattr(object_requests, "_PART", 5 << 20)
     data = os.urandom(1 << 20) * 12 + b"end"
     write_file(tmp_path / "big.jpg", data)
-    results = place.copy_many(["big.jpg"], storage.locate_writable(str(tmp_path)), ["big.jpg"], [len(data)], "copy")
+    results = place.copy_many(Copies(["big.jpg"], storage.locate_writable(str(tmp_path)), ["big.jpg"], [len(data)]))
     assert (results.done, results.failed) == (1, {})
     assert results.digests["big.jpg"] == xxhash.xxh3_128_digest(data) == place.content_digests(["big.jpg"])[0]
     assert place.read("big.jpg") == data
@@ -354,9 +354,9 @@ def test_content_types(place: WritableLocation, root: str, tmp_path: Path, monke
         write_file(tmp_path / name, b"x" * (2000 if name == "big.png" else 10))
     names = list(wanted)
     assert (
-        place.copy_many(names, storage.locate_writable(str(tmp_path)), names, [None] * len(names), "copy").failed == {}
+        place.copy_many(Copies(names, storage.locate_writable(str(tmp_path)), names, [None] * len(names))).failed == {}
     )
-    assert place.below("to").copy_many(names, place, names, [None] * len(names), "copy").failed == {}
+    assert place.below("to").copy_many(Copies(names, place, names, [None] * len(names))).failed == {}
     store, path = vars(client_for(parse(root)))["_store"], parse(root).path
     for folder in (path, f"{path}/to"):
         assert {n: obstore.get(store, f"{folder}/{n}").attributes["Content-Type"] for n in names} == wanted
@@ -429,7 +429,7 @@ def test_a_source_on_a_store(root: str, kind: str, town: Path, make_subset: Make
     for folder in ("labels", "images"):
         origin = storage.locate(str(town / folder))
         names = sorted(origin.names())
-        store.copy_many([f"{folder}/{n}" for n in names], origin, names, [None] * len(names), "copy")
+        store.copy_many(Copies([f"{folder}/{n}" for n in names], origin, names, [None] * len(names)))
     before = marks(store)
     source: dict[str, Any] = {
         "names": str(town / "coco.yaml"),
@@ -456,7 +456,7 @@ def test_an_index_on_a_store(place: WritableLocation, root: str, subset: Subset)
     folder = next((subset.workdir / "index").glob("source-*/"))
     here = storage.locate_writable(str(folder))
     names = sorted(here.names())
-    place.copy_many(names, here, names, [None] * len(names), "copy")
+    place.copy_many(Copies(names, here, names, [None] * len(names)))
     there, local = pipeline.open_index(root), pipeline.open_index(str(folder))
     assert there.annotations.compute().equals(local.annotations.compute())
     one = there.frame("annotations", columns=["key", "w"], classes=[2]).compute()

@@ -59,17 +59,11 @@ class ApplyContext:
 
 @dataclass
 class Outcome:
-    """What became of one bucket.
-
-    Files done, path: reason of those that failed, its part of the manifest, and path: XXH3-128 of what was copied.
-    """
+    """What became of one bucket: of its files, and its part of the manifest."""
 
     bucket: int
-    done: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
-    passing: set[str] = field(default_factory=set)
+    results: storage.Results = field(default_factory=storage.Results)
     part: str | None = None
-    digests: dict[str, bytes] = field(default_factory=dict)
 
 
 def apply_bucket(context: ApplyContext, plan_dir: str, bucket: int) -> Outcome:
@@ -83,23 +77,24 @@ def _apply(context: ApplyContext, plan_dir: str, bucket: int) -> tuple[Outcome, 
     """Carry out the plan of a bucket; also returns its bytes."""
     plan = read_part(plan_dir, bucket, schema.plan())
     outcome = Outcome(bucket)
+    results = outcome.results
     target, scratch = context.target, context.scratch
     fenced = scratch if context.fence is not None else None
     for kind in (Kind.IMAGE, Kind.LABEL):
         paths = _of(plan, Action.DELETE, kind)["path"].to_pylist()
-        _note(outcome, target.delete_many([staged_path(p, context.staged) for p in paths], scratch=fenced))
-    _put(context, outcome, scratch, _of(plan, Action.WRITE, Kind.LABEL))
-    _put(context, outcome, scratch, _of(plan, Action.COPY, Kind.IMAGE))
+        results.add(target.delete_many([staged_path(p, context.staged) for p in paths], scratch=fenced))
+    _put(context, results, scratch, _of(plan, Action.WRITE, Kind.LABEL))
+    _put(context, results, scratch, _of(plan, Action.COPY, Kind.IMAGE))
     state_folder = target.own(FOLDER)
-    outcome.part = write_part(state_folder, as_manifest(plan, set(outcome.failed), outcome.digests), fenced)
+    outcome.part = write_part(state_folder, as_manifest(plan, set(results.failed), results.digests), fenced)
     if context.fence is not None:
         target.sync(sorted(context.layout))  # on the machine that wrote it
-    outcome.digests.clear()  # they are in the part now, and need not travel
+    results.digests.clear()  # they are in the part now, and need not travel
     return outcome, int(plan.nbytes)
 
 
-def _put(context: ApplyContext, outcome: Outcome, scratch: storage.WritableLocation, files: pa.Table) -> None:
-    """Write or copy `files` (rows of `schema.plan` of one kind), by way of `scratch`."""
+def _put(context: ApplyContext, results: storage.Results, scratch: storage.WritableLocation, files: pa.Table) -> None:
+    """Write or copy `files` (rows of `schema.plan` of one kind), by way of `scratch`; adds to `results`."""
     import pyarrow as pa
 
     target = context.target
@@ -114,7 +109,7 @@ def _put(context: ApplyContext, outcome: Outcome, scratch: storage.WritableLocat
         if part["content"][0].is_valid:
             for some in slices(part, part["size"].to_numpy(), _TEXT):
                 paths, contents = some["path"].to_pylist(), some["content"].to_pylist()
-                _note(outcome, root.write_many(paths, contents, scratch=by_way, direct=direct))
+                results.add(root.write_many(paths, contents, scratch=by_way, direct=direct))
             continue
         keys = part["key"].to_pylist()
         names = context.origins.names(keys, part["source"].to_pylist())
@@ -123,18 +118,9 @@ def _put(context: ApplyContext, outcome: Outcome, scratch: storage.WritableLocat
             for source, some in storage.image_locations(location, [names[i] for i in here]):
                 these = part.take([here[i] for i in some])
                 how = context.images if source is location else "copy"  # an image in a label file cannot be linked to
-                _note(
-                    outcome,
-                    root.copy_many(
-                        these["path"].to_pylist(),
-                        source,
-                        [names[here[i]] for i in some],
-                        these["size"].to_pylist(),
-                        how,
-                        scratch=by_way,
-                        direct=direct,
-                    ),
-                )
+                paths, sizes = these["path"].to_pylist(), these["size"].to_pylist()
+                copies = storage.Copies(paths, source, [names[here[i]] for i in some], sizes, how)
+                results.add(root.copy_many(copies, scratch=by_way, direct=direct))
 
 
 def publish(target: storage.WritableLocation, staged: tuple[str, ...]) -> None:
@@ -147,10 +133,3 @@ def _of(plan: pa.Table, action: Action, kind: Kind) -> pa.Table:
     import pyarrow.compute as pc
 
     return rows_where(plan, pc.and_(pc.equal(plan["action"], action.value), pc.equal(plan["kind"], kind.value)))
-
-
-def _note(outcome: Outcome, results: storage.Results) -> None:
-    outcome.done += results.done
-    outcome.failed.update(results.failed)
-    outcome.passing |= results.passing
-    outcome.digests.update(results.digests)

@@ -123,9 +123,8 @@ def _write_meta(job: Job, files: dict[str, MetaFile]) -> None:
     for path, file in files.items():
         if file.made is not None:
             folder, name = os.path.split(file.made)
-            job.target.copy_many([path], storage.locate(folder), [name], [file.size], "copy", scratch=scratch).must(
-                job.target
-            )
+            made = storage.Copies([path], storage.locate(folder), [name], [file.size])
+            job.target.copy_many(made, scratch=scratch).must(job.target)
 
 
 def _write_problems(state: TargetState, report: Report) -> str | None:

@@ -52,9 +52,9 @@ def apply_plan(
     with progress.stage("apply", files) as step:
         for outcome in engine.map(function, tasks, files=engine.weight(files) if _on_disks(job) else files):
             parts[outcome.bucket] = outcome.part
-            failed |= outcome.failed
-            passing |= outcome.passing
-            step.add(outcome.done)
+            failed |= outcome.results.failed
+            passing |= outcome.results.passing
+            step.add(outcome.results.done)
             marks.add(outcome.bucket, outcome.part)
     engine.drop_fence()
     if job.target.local is not None:  # a store is asked before what is written next; marks are in a folder of this run

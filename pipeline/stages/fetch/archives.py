@@ -349,7 +349,7 @@ def _copy(
 ) -> None:
     for begin in range(0, len(names), _BATCH):
         some = names[begin : begin + _BATCH]
-        results = target.copy_many(some, zipped, some, zipped.sizes(some), "copy", scratch=scratch)
+        results = target.copy_many(storage.Copies(some, zipped, some, zipped.sizes(some)), scratch=scratch)
         if results.failed:
             raise StorageError(next(iter(results.failed.values())))
         step.add(len(some))

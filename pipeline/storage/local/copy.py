@@ -7,7 +7,7 @@ import errno
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.base.errors import Interrupted, StorageError
 from pipeline.base.os_errors import hits_all, storage_error
@@ -24,7 +24,7 @@ from pipeline.storage.local.write import (
     rename_temporary,
     temporary_name,
 )
-from pipeline.storage.location import Fetched, Location, Results
+from pipeline.storage.location import Copies, Fetched, Results
 
 #: From so many files, of so many bytes each on the average, a second thread pays (tmpfs, 2026-11-29, two cores: 5,000
 #: of 150 KB in 0.32 instead of 0.56 s, 8,000 of 64 KB 0.28 instead of 0.32, 10,000 of 32 KB 0.29 and 0.28).
@@ -40,26 +40,14 @@ _OPEN_FOLDERS = 32
 _Folder = tuple[int, int, str, contextlib.ExitStack | None]
 
 
-def copy_from(
-    root: Root,
-    paths: Sequence[str],
-    origin: Location,
-    names: Sequence[str],
-    sizes: Sequence[int | None],
-    *,
-    scratch: Root | None = None,
-    direct: bool = False,
-) -> Results:
-    """Write files `names` of `origin` at `paths` below `root` as they come, in whatever order.
-
-    The rest is as in `Location.copy_many`.
-    """
+def copy_from(root: Root, copies: Copies, *, scratch: Root | None = None, direct: bool = False) -> Results:
+    """Write files at their paths below `root` as they come, in whatever order; the rest is as in `write_many`."""
     import xxhash
 
-    folders = _Folders(root, scratch)
+    folders, paths, names = _Folders(root, scratch), copies.paths, copies.names
 
     def keep(one: Fetched) -> tuple[int, str | None, bytes]:
-        reason, size = one.reason, sizes[one.index]
+        reason, size = one.reason, copies.sizes[one.index]
         if reason is None and size is not None and len(one.data) != size:
             reason = CHANGED
         if reason is None:
@@ -73,13 +61,13 @@ def copy_from(
 
     results = Results()
     with folders:
-        for i, reason, digest in origin.fetch_each(names, keep):
+        for i, reason, digest in copies.origin.fetch_each(names, keep):
             check_stop()
             if reason is None:
                 results.done += 1
                 results.digests[paths[i]] = digest
             else:
-                results.failed[paths[i]] = f"{origin.join(names[i])}: {reason}"
+                results.failed[paths[i]] = f"{copies.origin.join(names[i])}: {reason}"
     return results
 
 
@@ -135,27 +123,13 @@ class _Folders:
             return *fds, self._root.at(below), stack.pop_all()
 
 
-def copy_many(
-    root: Root,
-    paths: Sequence[str],
-    sources: Sequence[str],
-    sizes: Sequence[int | None],
-    how: str,
-    *,
-    scratch: Root | None = None,
-    direct: bool = False,
-) -> Results:
-    """Put `sources` (absolute paths) at `paths` below `root` by `how`: copy, hardlink or symlink; each whole or not.
-
-    `scratch` and `direct` are as in `write_many`.
-
-    `sizes`, in bytes, are what the plan saw: a source of another size has changed since and fails.
-    """
-    results = Results()
-    for folder, files in group(paths):
+def copy_many(root: Root, copies: Copies, *, scratch: Root | None = None, direct: bool = False) -> Results:
+    """Put files of another folder of this machine at their paths below `root`; the rest is as in `write_many`."""
+    sources, results = [*map(copies.origin.join, copies.names)], Results()
+    for folder, files in group(copies.paths):
         with opened(root, folder, scratch) as fds:
-            job = _Copies(root.at(folder), paths, sources, sizes, how, direct)
-            if how == "copy" and spare_processors() and job.pays_threads(files):
+            job = _OneFolder(root.at(folder), copies, sources, direct)
+            if copies.how == "copy" and spare_processors() and job.pays_threads(files):
                 job.put_by_two(_Files(files), fds, results)
             else:
                 job.put(iter(files), fds, results)
@@ -178,19 +152,17 @@ class _Files:
 
 
 @dataclass(frozen=True)
-class _Copies:
-    """What goes into one folder, of which messages have the path; the rest is as in `copy_many`."""
+class _OneFolder:
+    """What goes into one folder, of which messages have the path; `sources` are where the files are."""
 
     folder: str
-    paths: Sequence[str]
+    copies: Copies
     sources: Sequence[str]
-    sizes: Sequence[int | None]
-    how: str
     direct: bool
 
     def pays_threads(self, files: Sequence[tuple[int, str]]) -> bool:
         """Whether a second thread makes copies sooner: of small files most of the time is one folder's lock."""
-        return len(files) >= _MANY and sum(self.sizes[i] or 0 for i, _ in files) >= LARGE * len(files)
+        return len(files) >= _MANY and sum(self.copies.sizes[i] or 0 for i, _ in files) >= LARGE * len(files)
 
     def put_by_two(self, files: _Files, fds: tuple[int, int], results: Results) -> None:
         """As `put`, together with a second thread; that ends its file first where this one is to end."""
@@ -216,16 +188,15 @@ class _Copies:
             thread.join()
         if errors:
             raise errors[0]
-        results.done += others.done
-        results.failed.update(others.failed)
-        results.digests.update(others.digests)
+        results.add(others)
 
     def put(self, files: Iterator[tuple[int, str]], fds: tuple[int, int], results: Results) -> None:
         """Put `files` into the folder, see `opened` for its `fds`, and note each in `results`."""
         fd, temp_fd = fds
         copier, temporary = FileCopier(temp_fd), temporary_name()
-        put = {"copy": copier.copy, "hardlink": _hardlink_one, "symlink": _symlink_one}[self.how]
-        sources, sizes, direct, stopped = self.sources, self.sizes, self.direct, STOP.is_set
+        put = {"copy": copier.copy, "hardlink": _hardlink_one, "symlink": _symlink_one}[self.copies.how]
+        sources, direct, stopped = self.sources, self.direct, STOP.is_set
+        paths, sizes = self.copies.paths, self.copies.sizes
         digests, done = results.digests, 0
         try:
             for i, name in files:
@@ -244,11 +215,11 @@ class _Copies:
                     reason = self._reason(error, sources[i], name)
                 if reason is not None:
                     clean(under_way, temp_fd)
-                    results.failed[self.paths[i]] = f"{sources[i]}: {reason}"
+                    results.failed[paths[i]] = f"{sources[i]}: {reason}"
                     continue
                 done += 1
                 if digest:
-                    digests[self.paths[i]] = digest
+                    digests[paths[i]] = digest
                 if copier.files >= _COUNTED:
                     copier.count()
         finally:
@@ -257,7 +228,7 @@ class _Copies:
 
     def _rename(self, temporary: str, name: str, temp_fd: int, fd: int) -> None:
         rename_temporary(temporary, name, temp_fd, fd)
-        if self.how == "hardlink":  # renaming one link of a file onto another leaves both
+        if self.copies.how == "hardlink":  # renaming one link of a file onto another leaves both
             clean(temporary, temp_fd)
 
     def _reason(self, error: OSError, source: str, name: str) -> str:
@@ -273,79 +244,43 @@ class _Copies:
         return os.strerror(error.errno or 0)
 
 
-def put_many(
-    root: Root,
-    paths: Sequence[str],
-    origin: Location,
-    names: Sequence[str],
-    sizes: Sequence[int | None],
-    how: str,
-    *,
-    scratch: Root | None = None,
-    direct: bool = False,
-) -> Results:
-    """Put the files `names` of any `origin` at `paths` below `root`, see `WritableLocation.copy_many`."""
+def put_many(root: Root, copies: Copies, *, scratch: Root | None = None, direct: bool = False) -> Results:
+    """Put files of any location at their paths below `root`, see `WritableLocation.copy_many`."""
+    origin, how = copies.origin, copies.how
     if origin.local is not None:
-        sources = [*map(origin.join, names)]
-        return copy_many(root, paths, sources, sizes, how, scratch=scratch, direct=direct)
-    if how in ("copy", "hardlink") and origin.remote:
-        return link_cached(root, paths, origin, names, sizes, how, scratch=scratch, direct=direct)
-    if how != "copy":
+        put = copy_many
+    elif how in ("copy", "hardlink") and origin.remote:
+        put = link_cached
+    elif how == "copy":
+        put = copy_from
+    else:
         raise StorageError(f"{origin.url}: files there cannot be linked; set target.images to copy")
-    return copy_from(root, paths, origin, names, sizes, scratch=scratch, direct=direct)
+    return put(root, copies, scratch=scratch, direct=direct)
 
 
-def link_cached(
-    root: Root,
-    paths: Sequence[str],
-    origin: Location,
-    names: Sequence[str],
-    sizes: Sequence[int | None],
-    how: str,
-    *,
-    scratch: Root | None = None,
-    direct: bool = False,
-) -> Results:
-    """Put files that `origin.gather` brought to this machine at `paths` below `root`: they take no room twice.
+def link_cached(root: Root, copies: Copies, *, scratch: Root | None = None, direct: bool = False) -> Results:
+    """Put files that `origin.gather` brought to this machine at their paths below `root`: they take no room twice.
 
-    With `how` copy they are linked where the file system can, and copied elsewhere; what was brought is never written
-    to again. What is not there, or not whole, fails with its reason. The rest is as in `copy_many`.
+    Copies are links where the file system can, and true ones elsewhere; what was brought is never written to again.
+    What is not there, or not whole, fails with its reason. The rest is as in `copy_many`.
     """
-    folder, found = origin.cached_files(names)
-    whole: list[tuple[int, tuple[str, bytes]]] = []
+    folder, found = copies.origin.cached_files(copies.names)
+    whole: dict[int, tuple[str, bytes]] = {}
     for i, cached in enumerate(found):
         if cached is None:
             continue
-        if how == "copy" and not whole and not _can_link(folder.join(cached[0]), root, scratch):
+        if copies.how == "copy" and not whole and not _can_link(folder.join(cached[0]), root, scratch):
             break  # all are copied: what is cached is read once
-        whole.append((i, cached))
-    linked = copy_many(
-        root,
-        [paths[i] for i, _ in whole],
-        [folder.join(name) for _, (name, _) in whole],
-        [sizes[i] for i, _ in whole],
-        "hardlink",
-        scratch=scratch,
-        direct=direct,
-    )
-    if how == "copy":
-        linked.digests.update({paths[i]: digest for i, (_, digest) in whole if paths[i] not in linked.failed})
-    done = {i for i, _ in whole}
-    rest = [i for i in range(len(names)) if i not in done]
+        whole[i] = cached
+    here = replace(copies.some([*whole]), origin=folder, names=[name for name, _ in whole.values()], how="hardlink")
+    results = copy_many(root, here, scratch=scratch, direct=direct)
+    if copies.how == "copy":
+        digests = zip(here.paths, (digest for _, digest in whole.values()), strict=True)
+        results.digests.update({path: digest for path, digest in digests if path not in results.failed})
+    rest = [i for i in range(len(copies.names)) if i not in whole]
     if rest:
-        copied = copy_from(
-            root,
-            [paths[i] for i in rest],
-            origin,
-            [names[i] for i in rest],
-            [sizes[i] for i in rest],
-            scratch=scratch,
-            direct=direct,
-        )
-        linked.done += copied.done
-        linked.failed.update(copied.failed)
-        linked.digests.update(copied.digests)
-    return linked
+        results.add(copy_from(root, copies.some(rest), scratch=scratch, direct=direct))
+    return results
 
 
 def _can_link(source: str, root: Root, scratch: Root | None) -> bool:

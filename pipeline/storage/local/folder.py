@@ -36,7 +36,7 @@ from pipeline.storage.local.read import (
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.walk import folder_times, list_files, list_flat, list_folder, list_names
 from pipeline.storage.local.write import write_many, write_whole
-from pipeline.storage.location import Fetched, FileEnds, Fingerprint, Location, Results, WritableLocation
+from pipeline.storage.location import Copies, Fetched, FileEnds, Fingerprint, Results, WritableLocation
 from pipeline.storage.paths import local_path
 from pipeline.storage.traits import Traits, traits_of
 
@@ -159,19 +159,9 @@ class LocalFolder(WritableLocation):
         """See `WritableLocation.write_many`."""
         return write_many(self.root, paths, contents, scratch=_root_of(scratch), direct=direct)
 
-    def copy_many(
-        self,
-        paths: Sequence[str],
-        origin: Location,
-        names: Sequence[str],
-        sizes: Sequence[int | None],
-        how: str,
-        *,
-        scratch: WritableLocation | None = None,
-        direct: bool = False,
-    ) -> Results:
+    def copy_many(self, copies: Copies, *, scratch: WritableLocation | None = None, direct: bool = False) -> Results:
         """See `WritableLocation.copy_many`."""
-        return put_many(self.root, paths, origin, names, sizes, how, scratch=_root_of(scratch), direct=direct)
+        return put_many(self.root, copies, scratch=_root_of(scratch), direct=direct)
 
     def delete_many(self, paths: Sequence[str], *, scratch: WritableLocation | None = None) -> Results:
         """See `WritableLocation.delete_many`."""

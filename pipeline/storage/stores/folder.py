@@ -16,7 +16,7 @@ from typing import TypeVar
 from pipeline.base.errors import StorageError
 from pipeline.storage.address import Address, why_invalid
 from pipeline.storage.listing import Listing
-from pipeline.storage.location import RUNNING, Fetched, Fingerprint, Location, Results, WritableLocation
+from pipeline.storage.location import RUNNING, Copies, Fetched, Fingerprint, Results, WritableLocation
 from pipeline.storage.settling import settle_ns
 from pipeline.storage.stores.batch import Batch, read_parts
 from pipeline.storage.stores.client import Client, Entry
@@ -165,25 +165,15 @@ class RemoteFolder(WritableLocation):
                 results.done += 1
         return results
 
-    def copy_many(
-        self,
-        paths: Sequence[str],
-        origin: Location,
-        names: Sequence[str],
-        sizes: Sequence[int | None],
-        how: str,
-        *,
-        scratch: WritableLocation | None = None,
-        direct: bool = False,
-    ) -> Results:
+    def copy_many(self, copies: Copies, *, scratch: WritableLocation | None = None, direct: bool = False) -> Results:
         """See `WritableLocation.copy_many`; within one store the bytes do not pass through here."""
         del direct
-        if how != "copy":
-            raise StorageError(f"{self.url}: a store knows no {how}s; set target.images to copy")
+        if copies.how != "copy":
+            raise StorageError(f"{self.url}: a store knows no {copies.how}s; set target.images to copy")
         forget(self.url)
-        origin_client = origin.client if isinstance(origin, RemoteFolder) else None
-        keys = [self.address.sound_key(path) for path in paths]
-        return ship(Shipment(self, self.client, paths, keys, origin, origin_client, names, sizes, _guard(scratch)))
+        origin_client = copies.origin.client if isinstance(copies.origin, RemoteFolder) else None
+        keys = [self.address.sound_key(path) for path in copies.paths]
+        return ship(Shipment(copies, self, self.client, keys, origin_client, _guard(scratch)))
 
     def delete_many(self, paths: Sequence[str], *, scratch: WritableLocation | None = None) -> Results:
         """See `WritableLocation.delete_many`; in batches where the store knows them."""

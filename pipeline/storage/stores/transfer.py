@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.runtime.counters import READ, count
-from pipeline.storage.location import Fetched, Location, Results
+from pipeline.storage.location import Copies, Fetched, Location, Results
 from pipeline.storage.stores.client import Client
 from pipeline.storage.stores.guard import Guard, unguarded
 from pipeline.storage.stores.in_flight import in_flight
@@ -22,50 +22,47 @@ _PIECE = 4 << 20
 
 @dataclass(frozen=True)
 class Shipment:
-    """Files `names` of `origin` that go to `keys` of `client`; `paths` and `sizes` are as in `Location.copy_many`.
+    """Files that go to `keys` of `client`, the store of `location`.
 
     `origin_client` is the origin's store where it is one; a `guard` is asked before each is sent.
     """
 
+    files: Copies
     location: Location
     client: Client
-    paths: Sequence[str]
     keys: Sequence[str]
-    origin: Location
     origin_client: Client | None
-    names: Sequence[str]
-    sizes: Sequence[int | None]
     guard: Guard = unguarded
 
 
 def ship(job: Shipment) -> Results:
     """Carry it out; each file with its own result."""
     sender: Any
-    items: Iterable[Any] = range(len(job.paths))
-    width = min(job.client.width, len(job.paths))
-    if job.origin.local is not None:
+    items: Iterable[Any] = range(len(job.files.paths))
+    width = min(job.client.width, len(job.files.paths))
+    if job.files.origin.local is not None:
         sender = _FromFolder(job)
     elif job.origin_client is not None and job.client.can_copy(job.origin_client):
         sender = _WithinStore(job)
     elif job.origin_client is not None:
         sender = _BetweenStores(job)
     else:
-        sender, items = _StreamedSource(job), job.origin.fetch_many(job.names)
+        sender, items = _StreamedSource(job), job.files.origin.fetch_many(job.files.names)
     results = Results()
     for item, found in in_flight(
         job.guard(sender.send),
         items,
-        name=lambda it: job.location.join(job.paths[_number(it)]),
+        name=lambda it: job.location.join(job.files.paths[_number(it)]),
         doing="written",
         width=width,
     ):
         i = _number(item)
         if isinstance(found, Refused):
-            found.note(results, job.paths[i], f"{job.origin.join(job.names[i])}: ")
+            found.note(results, job.files.paths[i], f"{job.files.origin.join(job.files.names[i])}: ")
             continue
         results.done += 1
         if found is not None:
-            results.digests[job.paths[i]] = found
+            results.digests[job.files.paths[i]] = found
     return results
 
 
@@ -88,8 +85,8 @@ class _FromFolder:
     def send(self, i: int) -> bytes:
         """Read one file and write it; its XXH3-128. Raises `Refused`."""
         job = self._job
-        assert job.origin.local is not None
-        path, size = os.path.join(job.origin.local, job.names[i]), job.sizes[i]
+        assert job.files.origin.local is not None
+        path, size = os.path.join(job.files.origin.local, job.files.names[i]), job.files.sizes[i]
         try:
             found = os.stat(path).st_size
             if size is not None and found != size:
@@ -132,7 +129,9 @@ class _WithinStore:
         job = self._job
         assert job.origin_client is not None
         try:
-            job.client.copy(job.origin_client, _key_of(job.origin, job.names[i]), job.keys[i], job.sizes[i])
+            job.client.copy(
+                job.origin_client, _key_of(job.files.origin, job.files.names[i]), job.keys[i], job.files.sizes[i]
+            )
         except Missing:
             raise Refused("is not there any more; run again") from None
 
@@ -146,9 +145,9 @@ class _BetweenStores:
     def send(self, i: int) -> bytes:
         """Pass one file on; its XXH3-128. Raises `Refused`."""
         job, digest = self._job, _digest()
-        source, size = job.origin_client, job.sizes[i]
+        source, size = job.origin_client, job.files.sizes[i]
         assert source is not None
-        key = _key_of(job.origin, job.names[i])
+        key = _key_of(job.files.origin, job.files.names[i])
         try:
             if size is not None and size > job.client.LARGE:
                 entry, pieces = source.stream(key)
@@ -183,7 +182,7 @@ class _StreamedSource:
         job = self._job
         if item.reason is not None:
             raise Refused(item.reason)
-        size = job.sizes[item.index]
+        size = job.files.sizes[item.index]
         if size is not None and len(item.data) != size:
             raise Refused(_CHANGED)
         digest = _digest()

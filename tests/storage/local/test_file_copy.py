@@ -21,8 +21,9 @@ from pipeline.runtime.interrupt import STOP
 from pipeline.runtime.spare import spare_processors, sparing
 from pipeline.storage.local import copy, file_copy
 from pipeline.storage.local.copy import copy_many
+from pipeline.storage.local.folder import LocalFolder
 from pipeline.storage.local.root import Root
-from pipeline.storage.location import Results
+from pipeline.storage.location import Copies, Results
 from tests.support.helpers import contents, write_file
 
 #: Bytes around all limits: of one read, and of sharing.
@@ -67,7 +68,7 @@ def moved(root: Path, sources: list[Path], sizes: list[int | None] | None = None
     before = [counted(what) for what in (FILES, READ, WRITTEN)]
     names = [path.name for path in sources]
     asked = sizes if sizes is not None else [path.stat().st_size for path in sources]
-    results = copy_many(Root(str(root)), names, [str(path) for path in sources], asked, "copy")
+    results = copy_many(Root(str(root)), Copies(names, LocalFolder(str(sources[0].parent)), names, asked))
     return results, [counted(what) - b for what, b in zip((FILES, READ, WRITTEN), before, strict=True)]
 
 
@@ -193,7 +194,8 @@ def test_two_threads_where_a_processor_is_idle(
     sizes = [path.stat().st_size for path in many]
     sizes[7] += 1
     with sparing(1):
-        results = copy_many(Root(str(tmp_path / "to")), names, [*map(str, many)], sizes, "copy", direct=direct)
+        copies = Copies(names, LocalFolder(str(many[0].parent)), names, sizes)
+        results = copy_many(Root(str(tmp_path / "to")), copies, direct=direct)
     assert len(threads) == 2
     assert results.failed.keys() == {"7.jpg"}
     assert results.done == len(many) - 1

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from pipeline.storage.local.copy import copy_many
+from pipeline.storage.local.folder import LocalFolder
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.write import replace_with, write_many, write_pieces, write_whole
+from pipeline.storage.location import Copies
 from tests.support.helpers import contents, write_file
 
 OLD, NEW = b"old", b"new content"
@@ -31,8 +33,7 @@ def direct(root: Path) -> None:
 
 
 def copied(root: Path) -> None:
-    source = root.parent / "source.txt"
-    copy_many(Root(str(root)), ["a.txt"], [str(source)], [len(NEW)], "copy")
+    copy_many(Root(str(root)), Copies(["a.txt"], LocalFolder(str(root.parent)), ["source.txt"], [len(NEW)]))
 
 
 def pieces(root: Path) -> None:

@@ -13,6 +13,7 @@ import yaml
 
 from pipeline import storage
 from pipeline.base.errors import LockError, StorageError
+from pipeline.storage import Copies
 from pipeline.storage.stores import lease, object_requests
 from pipeline.storage.stores.object_store import ObjectClient
 from tests.conftest import MakeSubset
@@ -129,7 +130,7 @@ def test_copies_cross_buckets_without_passing_through_here(options: Any, proxy: 
     origin.write_many(names, [big] * 20)
     proxy.reset()
     place = storage.locate_writable("s3://ceph/to")
-    assert place.copy_many(names, origin, names, [len(big)] * 20, "copy").done == 20
+    assert place.copy_many(Copies(names, origin, names, [len(big)] * 20)).done == 20
     assert sum(r.sent + r.came for r in proxy.requests) < 20 * 2000
     assert place.read(names[3]) == big
 
@@ -154,7 +155,7 @@ def test_a_cut_upload_leaves_no_parts(
     proxy.fault = lambda method, path, time: "denied" if method == "PUT" and time == 2 else None
     place = storage.locate_writable("s3://ceph/cut")
     with pytest.raises(StorageError, match="these credentials may not do that"):
-        place.copy_many(["big.jpg"], storage.locate_writable(str(tmp_path / "from")), ["big.jpg"], [12 << 20], "copy")
+        place.copy_many(Copies(["big.jpg"], storage.locate_writable(str(tmp_path / "from")), ["big.jpg"], [12 << 20]))
     assert place.names() == set()
     assert proxy.count("DELETE", "uploadId") == 1
 
@@ -192,7 +193,7 @@ def test_a_subset_from_one_bucket_to_another(options: Any, proxy: Proxy, town: P
     for folder in ("labels", "images"):
         origin = storage.locate(str(town / folder))
         names = sorted(origin.names())
-        source.copy_many([f"{folder}/{n}" for n in names], origin, names, [None] * len(names), "copy")
+        source.copy_many(Copies([f"{folder}/{n}" for n in names], origin, names, [None] * len(names)))
     subset = make_subset(
         town,
         source={

@@ -21,6 +21,7 @@ import yaml
 from pipeline import storage
 from pipeline.base.errors import ConfigError, StorageError
 from pipeline.runtime.log import LOG
+from pipeline.storage import Copies
 from pipeline.storage.stores import lease
 from tests.conftest import MakeSubset, Run
 from tests.support import stores
@@ -213,7 +214,7 @@ def test_copies_within_a_store_do_not_pass_through_here(proxy: Proxy, url: str, 
     # Between buckets of Google's a copy passes through here: obstore has no way to ask for it.
     for to in (url, url.replace("//bucket", "//other"))[: 1 if kind == "gs" else 2]:
         proxy.reset()
-        results = storage.locate_writable(f"{to}/to").copy_many(paths, origin, paths, [len(big)] * 12, "copy")
+        results = storage.locate_writable(f"{to}/to").copy_many(Copies(paths, origin, paths, [len(big)] * 12))
         assert (results.done, results.failed) == (12, {})
         assert sent(proxy) < 12 * 3000
         assert storage.locate(f"{to}/to").read(paths[3]) == big
@@ -234,15 +235,15 @@ def test_what_goes_from_one_provider_to_another_is_never_here_as_a_whole(
         origin.write_many(["big.zip", "ü.jpg"], [big, b"small"])
         many = {f"{i}.jpg": b"%d" % i * (3 << 20) for i in range(6)}
         origin.write_many(list(many), list(many.values()))
-        place.copy_many(list(many), origin, list(many), [3 << 20] * 6, "copy").must(place)
+        place.copy_many(Copies(list(many), origin, list(many), [3 << 20] * 6)).must(place)
         assert {list(many)[f.index]: f.data for f in place.fetch_many(list(many))} == many
         proxy.reset()
-        results = place.copy_many(["big.zip", "b.jpg"], origin, ["big.zip", "ü.jpg"], [len(big), 5], "copy")
+        results = place.copy_many(Copies(["big.zip", "b.jpg"], origin, ["big.zip", "ü.jpg"], [len(big), 5]))
         assert (results.done, results.failed) == (2, {})
         assert results.digests["big.zip"] == xxhash.xxh3_128_digest(big) == place.content_digests(["big.zip"])[0]
         assert max(r.sent for r in proxy.requests) <= 5 << 20
         assert len([r for r in proxy.requests if r.method == "PUT" and r.sent > 1000]) == 3
-        back = origin.copy_many(["back.zip"], place, ["big.zip"], [len(big)], "copy")
+        back = origin.copy_many(Copies(["back.zip"], place, ["big.zip"], [len(big)]))
         assert (back.done, back.failed) == (1, {})
         assert origin.sizes(["back.zip"]) == [len(big)]
 

@@ -17,6 +17,7 @@ import yaml
 from pipeline import storage
 from pipeline.base.errors import ConfigError, Interrupted, LockError, StorageError
 from pipeline.runtime.interrupt import forget_signal, note_signal
+from pipeline.storage import Copies
 from pipeline.storage.stores import lease
 from tests.conftest import MakeSubset, Run
 from tests.support import stores
@@ -269,9 +270,9 @@ def test_copies_within_a_store_do_not_pass_through_here(proxy: Proxy, options: C
     origin.write_many([*paths, "ü #.txt"], [big] * 31)
     proxy.reset()
     for url in ("s3://other/to", "s3://bucket/to"):
-        results = storage.locate_writable(url).copy_many(paths, origin, paths, [len(big)] * 30, "copy")
+        results = storage.locate_writable(url).copy_many(Copies(paths, origin, paths, [len(big)] * 30))
         assert (results.done, results.failed) == (30, {})
-    results = storage.locate_writable(SUBSET).copy_many(["a b#.txt"], origin, ["ü #.txt"], [len(big)], "copy")
+    results = storage.locate_writable(SUBSET).copy_many(Copies(["a b#.txt"], origin, ["ü #.txt"], [len(big)]))
     assert (results.done, results.failed) == (1, {})
     assert sum(r.sent + r.came for r in proxy.requests) < 61 * 1000
     assert storage.locate("s3://bucket/to").sizes(paths) == [len(big)] * 30
@@ -337,7 +338,7 @@ def test_an_upload_cut_in_two_leaves_nothing(
     proxy.fault = lambda method, path, time: "denied" if method == "PUT" and time == 2 else None
     place = storage.locate_writable(SUBSET)
     with pytest.raises(StorageError, match="these credentials may not do that"):
-        place.copy_many(["big.jpg"], storage.locate_writable(str(tmp_path / "from")), ["big.jpg"], [12 << 20], "copy")
+        place.copy_many(Copies(["big.jpg"], storage.locate_writable(str(tmp_path / "from")), ["big.jpg"], [12 << 20]))
     assert place.names() == set()
 
 
@@ -363,7 +364,7 @@ def test_an_upload_in_parts_is_taken_back_when_the_run_is_stopped(
     place = storage.locate_writable(SUBSET)
     try:
         with pytest.raises(Interrupted):
-            place.copy_many(names, storage.locate_writable(str(tmp_path / "from")), names, [32 << 20] * count, "copy")
+            place.copy_many(Copies(names, storage.locate_writable(str(tmp_path / "from")), names, [32 << 20] * count))
     finally:
         forget_signal()
     assert proxy.count("DELETE", "uploadId") == proxy.count("POST", "uploads") > 0

@@ -1,0 +1,22 @@
+"""What is in one file of any location."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pipeline.storage.location import Location
+
+#: Bytes of a file that are read through at a time.
+_PIECE = 1 << 20
+
+
+def pieces_of(location: Location, path: str) -> Iterator[bytes]:
+    """The bytes of one file of a location, a piece at a time."""
+    size = location.sizes([path])[0] or 0
+    parts = [(begin, min(begin + _PIECE, size)) for begin in range(0, size, _PIECE)]
+    return (data for _, data in location.read_parts(path, parts, 1))
+
+
+def read_image(location: Location, path: str) -> bytes:
+    """The bytes of one file of `Location.fetch_many`; none where it cannot be had."""
+    return next(iter(location.fetch_many([path]))).data
