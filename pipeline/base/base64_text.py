@@ -15,7 +15,7 @@ _MOST_IN_FRONT = 128
 
 
 def from_base64(text: bytes, most: int | None = None) -> bytes | None:
-    """The bytes that `text` is in base64, of them the first `most`; None where it is none.
+    """The bytes that `text` is in base64, of them the first `most`; None where it is not base64.
 
     It may be a data URL (RFC 2397), the ``b'…'`` of Python's `str`, of the alphabet for URLs (RFC 4648, 5), broken into
     lines as MIME has it, and without its padding.

@@ -19,7 +19,7 @@ from pipeline.base.errors import unknown
 #: What a column or a part of a condition is.
 NUMBER, TEXT, TRUTH = "a number", "text", "a condition"
 
-#: A condition of more characters is none that a person wrote; Python's parser takes as long as it is.
+#: No person writes a condition of more characters; Python's parser takes as long as it is.
 _LONGEST = 2000
 
 #: The largest number that a column could be compared with.

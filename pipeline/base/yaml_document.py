@@ -124,7 +124,7 @@ def _guarded(work: Callable[[], T], where: str) -> T:
     except (ValueError, TypeError, OverflowError, AttributeError, KeyError):
         # PyYAML takes 2001-13-45 for a date and 0b_ for a number, and asks Python for them.
         raise ConfigError(
-            f"{where}: has a value that YAML takes for a date or a number, and it is none; put it in quotes"
+            f"{where}: has a value that YAML takes for a date or a number, which it is not; put it in quotes"
         ) from None
 
 

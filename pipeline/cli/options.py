@@ -65,7 +65,7 @@ def _log_to(context: click.Context, _option: click.Parameter, path: str | None) 
 
     (path,) = note_output("--log-file", path, LINE)
     with running() as run:
-        # With the next line: what reads a source checks first that this file is none of it.
+        # With the next line: what reads a source checks first that this file is not part of it.
         begins = f"{context.info_name} begins: coco-diy {__version__}, process {os.getpid()}"
         log_to(LogFile(path, context.params.get("log_format") or "text", run.id), begins)
 

@@ -233,7 +233,7 @@ class DaskExecutor:
 
 
 def _outcome_of(error: BaseException | None) -> Outcome | None:
-    """What a task's error means that is none of ours: that its workers died, or that one cannot even begin."""
+    """What a task's error means that is not raised by us: that its workers died, or that one cannot even begin."""
     if error is None or type(error).__name__ in ("KilledWorker", "CancelledError", "FutureCancelledError"):
         return None
     return Outcome("", "", "", error=f"cannot begin: {type(error).__name__}: {_one_line(error)}", kind=UNFIT)

@@ -69,7 +69,7 @@ def read_names(text: str, where: str) -> Names:
     )
 
 
-#: Keys of a names YAML whose lists are none of names of classes.
+#: Keys of a names YAML whose lists are not of names of classes.
 _OWN_KEYS = frozenset({"kpt_names", "kpt_shape", "flip_idx", "supercategories", "train", "val", "test", "minival"})
 
 #: What other tools call the names of classes.

@@ -65,7 +65,7 @@ def keys_of(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def _whole_keys(text: str) -> dict[str, Any]:
-    """The outermost keys of a text that is no YAML as a whole; the value of one that is none itself is None."""
+    """The outermost keys of a text that is no YAML as a whole; the value of one that is not YAML either is None."""
     found: dict[str, Any] = {}
     for part in re.split(r"^(?=\w)", text, flags=re.MULTILINE):
         try:

@@ -25,7 +25,7 @@ CONDITION_COLUMNS = {
     "height": NUMBER,
 }
 
-#: Numbers that are written as such: true is none, though Python counts with it.
+#: Numbers that are written as such: true is not one, though Python counts with it.
 Number = Annotated[float, pydantic.Strict()]
 Whole = Annotated[int, pydantic.Strict()]
 

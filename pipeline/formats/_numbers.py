@@ -69,7 +69,7 @@ def _texts(values: Floats, starts: Ints, rows: Ints, numbers: str) -> list[bytes
 def parse_numbers(texts: Sequence[bytes]) -> Floats:
     """All numbers of `texts`, which separate them by commas; each is the float nearest to its text.
 
-    Raises `pyarrow.ArrowInvalid` where one is none.
+    Raises `pyarrow.ArrowInvalid` where one is not a number.
     """
     return _numbers_of(b",".join(texts).translate(_LINES, b" \t\r\n")) if texts else np.zeros(0)
 

@@ -26,7 +26,7 @@ _ENDS = (".yaml", ".yml", ".data")
 
 _KEYS = (("train", "train"), ("val", "val"), ("valid", "val"), ("validation", "val"), ("test", "test"))
 
-#: A longer list is none of images; one of ten million is shorter.
+#: A longer list is not one of images; that of ten million is shorter.
 MAX_LIST = 1 << 30
 
 #: The paths of a split: labels, images and, where only some of them belong to it, ``image_list``.

@@ -315,7 +315,7 @@ def test_near_duplicates_go_from_the_other_split(tmp_path: Path, make_subset: Ma
 
 
 def test_an_image_that_was_too_small_is_taken_once_it_is_not(tmp_path: Path, make_subset: MakeSubset) -> None:
-    """It is none of the subset, and no label changed: what was seen of it is compared all the same."""
+    """It is not in the subset, and no label changed: what was seen of it is compared all the same."""
     root = _tree(tmp_path / "few", 24)
     keys = [key for key, one in _sources(root).items() if any(NAMES[c] in WANTED for c, _, _ in one["rows"])]
     settle()

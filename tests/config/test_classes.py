@@ -172,10 +172,10 @@ ERRORS = {
     "no such date": (
         "names: [a]\nkpt_shape: [2001-13-45, 3]\n",
         "x.yaml",
-        "takes for a date or a number, and it is none; put it in quotes",
+        "takes for a date or a number, which it is not; put it in quotes",
     ),
-    "no number": ("names: [a]\nkpt_shape: [0b_, 3]\n", "x.yaml", "and it is none; put it in quotes"),
-    "digits": ("names: [a]\nkpt_shape: [" + "9" * 5000 + ", 3]\n", "x.yaml", "and it is none; put it in quotes"),
+    "no number": ("names: [a]\nkpt_shape: [0b_, 3]\n", "x.yaml", "which it is not; put it in quotes"),
+    "digits": ("names: [a]\nkpt_shape: [" + "9" * 5000 + ", 3]\n", "x.yaml", "which it is not; put it in quotes"),
     "escaped NUL": ('names: [a,\n "b\\0"]\n', "x.yaml:2", "holds a NUL, which no path and no name has"),
     "control character": ("names: [\x00]\n", "x.yaml", "holds control characters: no text file"),
 }

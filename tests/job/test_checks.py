@@ -1,4 +1,4 @@
-"""Files that options name to be written are none of the source, of the config or of the target."""
+"""Files that options name to be written are not of the source, of the config or of the target."""
 
 from __future__ import annotations
 

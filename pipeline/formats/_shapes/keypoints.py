@@ -65,7 +65,7 @@ def with_keypoints(things: Sequence[ShapeObject], names: Sequence[str]) -> list[
 def keypoints_of(thing: ShapeObject, names: Iterable[str], width: int, height: int) -> tuple[Floats, bool]:
     """x, y in pixels and how visible it is of each keypoint, zeros where there is none, shape (names, 3).
 
-    A keypoint beyond the image is none; the second value says whether there is one.
+    A keypoint beyond the image counts as missing; the second value says whether there is one.
     """
     points = np.array([thing.points.get(name, (0.0, 0.0, 0)) for name in names], np.float64).reshape(-1, 3)
     shares = points[:, :2] / (width, height)

@@ -168,7 +168,7 @@ def outline(pieces: Iterable[bytes], task: Task, names: ImageNames | None, split
 def _of_split(records: Sequence[_Record], split: str | None) -> tuple[list[_Record], list[str]]:
     """The images of a split, and notes on them.
 
-    Those whose subset is none are of train; where no subset is one, all are of whatever split the file is named for.
+    Those whose subset is not a split are of train; where no subset is, all are of the split that the file is named for.
     """
     if split is None or not any(one.head.split for one in records):
         return [*records], []

@@ -119,7 +119,7 @@ _USUAL = (("occluded", "0"), ("z_order", "0"), ("source", "manual"), ("rotation"
 
 @functools.lru_cache(maxsize=4096)
 def _label(text: str) -> str:
-    """A label as it looks; empty for one that is none."""
+    """A label as it looks; empty for one that names nothing."""
     return category_name({"name": text}) or ""
 
 
@@ -191,7 +191,7 @@ def _numbers_of_keypoints(order: Mapping[int | str, str]) -> dict[str, dict[str,
 
 
 def _all_numbers(shapes: Sequence[Shape]) -> Floats | None:
-    """The numbers of all shapes; None where one of them is none."""
+    """The numbers of all shapes; None where one of them has other text."""
     try:
         values = parse_numbers([shape.numbers.encode(errors="replace") for shape in shapes])
     except pa.ArrowInvalid:
@@ -200,7 +200,7 @@ def _all_numbers(shapes: Sequence[Shape]) -> Floats | None:
 
 
 def _own_numbers(shape: Shape) -> Floats:
-    """The numbers of a shape, NaN for what is none; as many as it has texts."""
+    """The numbers of a shape, NaN for other text; as many as it has texts."""
     numbers = [as_number(text) for text in shape.numbers.split(",")]
     return np.array([math.nan if number is None else number for number in numbers], np.float64)
 

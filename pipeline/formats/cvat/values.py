@@ -106,7 +106,7 @@ def _oriented(objects: Objects, boxes: Floats, sizes: Floats) -> list[Floats]:
 
 
 def _pose(objects: Objects, i: int, box: Floats, size: Floats, keypoints: tuple[int, int] | None) -> Floats:
-    """Box and keypoints of a row of task pose; a keypoint beyond the image is none."""
+    """Box and keypoints of a row of task pose; a keypoint beyond the image counts as missing."""
     given = objects.shapes[i].keypoints
     if given is None or objects.lost[i]:
         objects.lose([i], "no_keypoints")

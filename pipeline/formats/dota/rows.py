@@ -92,7 +92,7 @@ def parse(files: Sequence[bytes], task: Task, pictures: Pictures, *, numbers: st
 
 
 def _read(number: int, content: bytes, lines: _Lines, problems: list[Problem]) -> dict[str, Any]:
-    """Add the rows of a file to `lines`, and what is none to `problems`; returns what is said of the image."""
+    """Add the rows of a file to `lines`, and all else to `problems`; returns what is said of the image."""
     header: dict[str, Any] = {}
     for line, text in enumerate(content.removeprefix(_BOM).splitlines(), 1):
         tokens = text.split()

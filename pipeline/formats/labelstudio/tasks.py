@@ -108,7 +108,7 @@ class LabelledTask:
                 yield Region(number, kind, merged, label, size, rotated, key, parent, _noted(result.get("meta")))
 
     def others(self) -> Counter[str]:
-        """Results that are no shapes, by their kind; those that give a shape its label are none of them."""
+        """Results that are no shapes, by their kind; those that give a shape its label do not count."""
         shapes = {r.number for r in self.regions()}
         results = self._valued()
         named = {r.get("id") for i, r in enumerate(results, 1) if i in shapes and _is_id(r.get("id"))}

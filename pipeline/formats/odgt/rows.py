@@ -99,7 +99,7 @@ def _four(box: Any, key: str) -> list[float] | None:
 def _add(
     rows: _Rows, number: int, line: int, box: Any, frame: Frame, options: Options, problems: list[Problem]
 ) -> None:
-    """Add a box to `rows`, or why it is none to `problems`."""
+    """Add a box to `rows`, or to `problems` why it is not one."""
     key, whose = _BOXES[options.box]
     tag, four = tag_of(box), _four(box, key)
     if tag is None or four is None:

@@ -112,7 +112,7 @@ def outline(
 def outline_of_files(
     files: Iterable[Iterable[bytes]], task: Task, names: ImageNames | None = None, split: str | None = None
 ) -> FileOutline:
-    """Read all files of a split in one pass. Raises `Malformed` for one that is none of Open Images."""
+    """Read all files of a split in one pass. Raises `Malformed` for one that is not of Open Images."""
     del task
     from pipeline.formats.openimages.scan import outline
 

@@ -39,7 +39,7 @@ _WORDS = {"IsDepiction": "depiction", "IsInside": "inside", "IsTruncated": "trun
 class _Table:
     """Lines of several images, in the order of the file: `image` is the position of each line's, `columns` are texts.
 
-    `numbers` are columns of numbers, NaN for what is none.
+    `numbers` are columns of numbers, NaN for other text.
     """
 
     image: Ints

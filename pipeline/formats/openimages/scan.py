@@ -66,7 +66,7 @@ class _Split:
         self._offset = 0
 
     def read(self, pieces: Iterable[bytes]) -> None:
-        """Read one file. Raises `Malformed` for one that is none of Open Images."""
+        """Read one file. Raises `Malformed` for one that is not of Open Images."""
         parts = blocks(pieces)
         begin, block = next(parts)
         first = _fields(block.lstrip().partition(b"\n")[0])
@@ -269,7 +269,7 @@ def _text(data: bytes) -> str:
 
 
 def _strange(columns: Sequence[str]) -> str:
-    """Why a file is none of those that are read, by its first line."""
+    """Why a file is not one of those that are read, by its first line."""
     other = next((what for column, what in _OTHERS.items() if column in columns), None)
     if other is not None:
         return f"holds {other}, which are not read; leave it out"

@@ -111,7 +111,7 @@ class _Wanted:
         return frozenset(composed(posixpath.basename(name).rpartition(".")[0]) for name in self._pictures.names())
 
     def _below(self, said: str, beside: str) -> str | None:
-        """The folder that a list in `beside` calls `said`, below that of the images; None where it is none of those.
+        """The folder that a list in `beside` calls `said`, below that of the images; None where it is elsewhere.
 
         As it is, or after the last step that is called as the folder of images: lists come from other machines.
         """

@@ -65,7 +65,7 @@ class PreviousBucket:
         return same, np.where(same, contents, np.uint64(0))
 
     def _same_images(self, keys: pa.Array, images: pa.Table, marks: pa.Array) -> pa.Array:
-        """Whether the image of each key has the fingerprint that it had, or there was and is none."""
+        """Whether the image of each key has the fingerprint that it had, or has none as before."""
         before = self.files.filter(pc.equal(self.files["kind"], Kind.IMAGE.value))
         of_before = pc.index_in(keys, before["key"].combine_chunks())
         of_now = pc.index_in(keys, images["key"].combine_chunks())

@@ -94,7 +94,7 @@ def _gone(job: Job) -> list[str]:
 
 
 def shared_splits(job: Job) -> dict[str, str]:
-    """By split the sentence for one that the YAML of a source says to be another: it is none, or lacks those images."""
+    """By split the sentence for one that the YAML of a source calls another: it is no split, or lacks those images."""
     written = job.config.written
     if job.config.split is not None:
         return {}

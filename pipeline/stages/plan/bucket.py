@@ -95,7 +95,7 @@ def _plan(context: PlanContext, bucket: int, frames: Sequence[Any]) -> tuple[Buc
 
 
 def _batch_of(plan: pa.Table) -> int:
-    """Rows of a `plan` that are written at a time, no more than a page of some MiB: texts of a page are held thrice."""
+    """Rows of a `plan` that are written at a time, no more than a page of some MiB: its texts are in memory thrice."""
     return max(16, min(1024, _PAGE * int(plan.num_rows) // max(int(plan.nbytes), 1)))
 
 

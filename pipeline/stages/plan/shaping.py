@@ -148,7 +148,7 @@ _REASONS = ("", "near_duplicate", "equal_image", "capped", "not_drawn")
 
 
 def limits_of(job: Job) -> Limits:
-    """The caps of the config by class id; raises `ConfigError` for a class that is none of the subset's."""
+    """The caps of the config by class id; raises `ConfigError` for a class that the subset does not have."""
     caps = job.config.select.per_class
     found = []
     for key, cap in (("max_images", caps.max_images), ("max_objects", caps.max_objects)):

@@ -11,7 +11,7 @@ from pipeline.storage.archives.directory import Members
 from pipeline.storage.local.read import read_whole
 from pipeline.storage.local.write import write_pieces
 
-_VERSION = 2
+_VERSION = 3
 
 
 class Table:
@@ -66,7 +66,7 @@ def cache_table(path: str | None, identity: str, members: Members) -> None:
     made = io.BytesIO()
     np.savez(
         made,
-        told=np.frombuffer(head, np.uint8),
+        head=np.frombuffer(head, np.uint8),
         numbers=members.numbers,
         names=np.frombuffer(members.names, np.uint8),
     )
@@ -82,7 +82,9 @@ def cached_table(path: str | None) -> tuple[str, Members] | None:
     if content is None or digest_of(content[16:]) != content[:16]:
         return None
     with np.load(io.BytesIO(content[16:]), allow_pickle=False) as arrays:
-        version, identity, unusable = json.loads(arrays["told"].tobytes())
+        if "head" not in arrays:
+            return None
+        version, identity, unusable = json.loads(arrays["head"].tobytes())
         if version != _VERSION:
             return None
         return identity, Members(arrays["names"].tobytes(), arrays["numbers"], [(n, r) for n, r in unusable])
