@@ -113,6 +113,30 @@ def test_images_called_otherwise_than_their_label_files_are_asked_together(
     assert run("build", config, "--json").json["loss"] == {"resized": 9}
 
 
+def test_a_record_that_the_store_does_not_take_in_time_is_in_the_workdir(
+    proxy: Proxy, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All else of the target is there, and the build is a success: it does not wait until the record is."""
+    fill(tmp_path / "s3/data/bucket/coco", 9)
+    woken = threading.Event()
+
+    def slow(method: str, path: str, _time: int) -> None:
+        if method == "PUT" and path.startswith("/bucket/subset/.coco-diy/runs/"):
+            woken.wait(60)
+
+    monkeypatch.setattr(proxy, "fault", slow)
+    try:
+        told = run("build", config_of(tmp_path, "c", "s3://bucket/subset"), "--json")
+        assert not woken.is_set()
+        assert (told.json["status"], told.json["exit_code"]) == ("built", 0)
+        assert "s3://bucket/subset/.coco-diy/runs: takes no record of this run, which is " in told.err
+        (file,) = (tmp_path / "work/runs").glob("*/*")
+        assert file.name.endswith("-0.json")
+        run("verify", "s3://bucket/subset")
+    finally:
+        woken.set()
+
+
 @pytest.fixture
 def remembered(proxy: Proxy, tmp_path: Path, run: Run) -> Path:
     """The config of a subset whose manifest this machine remembers; two requests are enough for a check."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
@@ -19,10 +24,14 @@ from hypothesis import strategies as st
 
 from pipeline import storage
 from pipeline.base import errors as errors_module
-from pipeline.base.errors import CocoDiyError
-from pipeline.job.run_records import surplus
+from pipeline.base.errors import CocoDiyError, DataError
+from pipeline.job import run_records
+from pipeline.job.run_records import RunRecords, surplus
+from pipeline.runtime.run import Run as OneRun
 from tests.conftest import MakeSubset, Run, Subset
 from tests.support.helpers import PROJECT, contents, run_process, settle, snapshot, write_file
+from tests.support.proxy import lead_to
+from tests.support.web import Silent, serving
 
 SKIP = ("--set", "on_error=skip")
 #: A shell's background job ignores Ctrl-C, and so do its children: here it counts again.
@@ -383,3 +392,58 @@ def test_a_record_that_the_target_does_not_take_is_in_the_workdir(own_subset: Su
     assert not any(elsewhere.glob("*"))
     last = own_subset.command("status", "--json").json["recent"][0]
     assert (last["run"], last["status"]) == (told.json["run"]["id"], "nothing to do")
+
+
+@dataclass
+class SlowStore:
+    """An S3 store that answers no request before it is `woken`, or for long; and then that nobody may do that."""
+
+    asked: list[str] = field(default_factory=list)
+    woken: threading.Event = field(default_factory=threading.Event)
+    answered: threading.Event = field(default_factory=threading.Event)
+
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        store = self
+
+        class Handler(Silent, BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                store.asked.append(f"{self.command} {urlsplit(self.path).path}")
+                store.woken.wait(20)
+                store.answered.set()
+                with contextlib.suppress(OSError):
+                    self.send_error(403)
+
+            do_GET = do_HEAD = do_PUT = answer  # noqa: N815 - the base's names
+
+        return Handler
+
+
+@pytest.fixture
+def slow_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowStore]:
+    monkeypatch.setattr(run_records, "_STORE_SECONDS", 1.0)
+    store = SlowStore()
+    with serving(store.handler()) as port:
+        lead_to(port, tmp_path, monkeypatch)
+        yield store
+        store.woken.set()
+
+
+@pytest.mark.parametrize(("ends", "asks"), [("ended", "PUT"), ("failed", "HEAD")])
+def test_a_store_that_is_too_slow_for_a_record_is_given_up(
+    slow_store: SlowStore, tmp_path: Path, caplog: pytest.LogCaptureFixture, ends: str, asks: str
+) -> None:
+    """The run goes on while the store has still not answered, and its record is in the workdir."""
+    run, target = OneRun("one"), f"s3://bucket/{tmp_path.name}"
+    kept = RunRecords({"target": {"root": target}, "source": {}, "workdir": str(tmp_path / "work")}, run)
+    kept.begin()
+    if ends == "ended":
+        kept.ended(0, {"status": "built"})
+    else:
+        kept.failed(DataError("a bad row"), DataError("a bad row").facts())
+    assert not slow_store.answered.is_set()
+    assert {one.partition(" ")[0] for one in slow_store.asked} == {asks}
+    assert all(f"/bucket/{tmp_path.name}/.coco-diy/" in one for one in slow_store.asked)
+    (file,) = (tmp_path / "work/runs").glob("*/*")  # and nothing says that the run was killed
+    assert (run.record, json.loads(file.read_text())["run"]["id"]) == (str(file), "one")
+    assert (f"{target}/.coco-diy/runs: takes no record of this run" in caplog.text) == (ends == "ended")
