@@ -6,10 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from pipeline.formats._numbers import TOLERANCE, tails
+from pipeline.formats._numbers import TOLERANCE
 
 Floats = npt.NDArray[np.float64]
 
@@ -47,8 +45,3 @@ class Boxes:
         """Write into `words`, one a box, why one is no row."""
         words[self.empty] = "zero_area"
         words[self.outside] = "outside"
-
-    def tails(self, is_row: Bools, numbers: str) -> pa.Array:
-        """The text of rows after the class, null where that `is_row` not; `numbers` as in `tails`."""
-        made = tails(self.cxcywhn.ravel(), np.arange(len(self.cxcywhn) + 1) * 4, numbers)
-        return pc.if_else(pa.array(is_row), made, pa.scalar(None, pa.binary()))

@@ -12,11 +12,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.base.terms import NO_CLASS, Task
+from pipeline.formats._drawn import Drawn
 from pipeline.formats._framing import Frame
-from pipeline.formats._numbers import TOLERANCE, tails
+from pipeline.formats._numbers import TOLERANCE
 from pipeline.formats._shapes.keypoints import ShapeObject, keypoints_of
 from pipeline.formats._shapes.outlines import ShapeOutline
 from pipeline.formats._unsaid import unsaid
@@ -94,7 +94,6 @@ class _Lost(Exception):  # noqa: N818 - not an error
 
 def _rows(several: Sequence[_Placed], task: Task, numbers: str, keypoints: Sequence[str]) -> pa.Table:
     """The rows of objects, see `RowTable`."""
-    count = len(several)
     corners = np.array([p.whole.box for p in several], np.float64).reshape(-1, 4)
     sizes = np.array([(p.frame.width, p.frame.height) for p in several], np.float64).reshape(-1, 2)
     low, high = corners[:, :2], corners[:, 2:]
@@ -112,21 +111,16 @@ def _rows(several: Sequence[_Placed], task: Task, numbers: str, keypoints: Seque
         losses.append(word)
     lengths = np.array([len(found) for found in values], np.int64)
     flat = np.concatenate([np.zeros(0), *values])
-    tail = tails(flat, np.cumsum([0, *lengths.tolist()]), numbers)
-    return pa.table(
-        {
-            "file": pa.array([p.file for p in several], pa.int32()),
-            "line": pa.array([p.thing.line for p in several], pa.int32()),
-            "class_id": np.full(count, -1, np.int32),
-            "label": pa.array([p.thing.label for p in several], pa.string()),
-            "head": pa.nulls(count, pa.binary()),
-            "tail": pc.if_else(pa.array(lengths > 0), tail, pa.scalar(None, pa.binary())),
-            **{name: boxes[:, axis] for axis, name in enumerate(("cx", "cy", "w", "h"))},
-            "n_tokens": np.where(lengths > 0, 1 + lengths, 0).astype(np.int32),
-            "raw": pa.array(_raws(several, np.concatenate([low, high - low], axis=1)), pa.binary()),
-            "loss": pa.array(losses, pa.string()),
-        }
+    drawn = Drawn(
+        file=[p.file for p in several],
+        line=[p.thing.line for p in several],
+        label=pa.array([p.thing.label for p in several], pa.string()),
+        boxes=boxes,
+        is_row=lengths > 0,
+        raw=pa.array(_raws(several, np.concatenate([low, high - low], axis=1)), pa.binary()),
+        loss=losses,
     )
+    return drawn.table(numbers, flat, np.cumsum([0, *lengths.tolist()]))
 
 
 def _values(placed: _Placed, task: Task, box: Floats) -> tuple[Floats, str | None]:

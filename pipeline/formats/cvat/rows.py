@@ -11,12 +11,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.base.terms import NO_CLASS, Task
 from pipeline.formats import Parsed, Part, Problem
+from pipeline.formats._drawn import Drawn, states_of
 from pipeline.formats._framing import Frame, OtherImage, frame_of
-from pipeline.formats._numbers import tails
 from pipeline.formats._shapes.outlines import ShapeError, patch_outline
 from pipeline.formats._values import as_pixels, shown
 from pipeline.formats._xml import XmlFlaw, read
@@ -26,7 +25,6 @@ from pipeline.geometry import masks
 from pipeline.geometry.polygons import clip_polygon
 from pipeline.geometry.quadrilaterals import oblique
 from pipeline.images.header import Picture
-from pipeline.tables.schema import LabelState
 
 Floats = npt.NDArray[np.float64]
 
@@ -83,11 +81,7 @@ def _parse_some(part: Part, first: int, task: Task, keypoints: tuple[int, int] |
     objects = Objects(shapes, [None] * len(shapes), np.zeros(len(shapes), np.bool_))
     _place(objects, frames, images, problems)
     rows = _table(objects, frames, first, task, keypoints, numbers)
-    found, bad = {shape.file for shape in objects.shapes}, {problem.file for problem in problems}
-    states = [
-        LabelState.FOUND if i in found else LabelState.CORRUPT if i in bad else LabelState.EMPTY
-        for i in range(len(images))
-    ]
+    states = states_of(len(images), (shape.file for shape in objects.shapes), problems)
     problems = sorted((replace(p, file=first + p.file) for p in problems), key=lambda problem: problem.file)
     sides = {
         name: pa.array([frame and getattr(frame, name) for frame in frames], pa.int32()) for name in ("width", "height")
@@ -283,7 +277,7 @@ def _table(
     numbers: str,
 ) -> pa.Table:
     """All rows; their images are counted from `first`."""
-    shapes, count = objects.shapes, len(objects.shapes)
+    shapes = objects.shapes
     sizes = np.array([(f.width, f.height) for s in shapes if (f := frames[s.file]) is not None], np.float64)
     sizes = sizes.reshape(-1, 2)
     low, high = _cut(objects, sizes)
@@ -293,24 +287,16 @@ def _table(
     boxes = np.concatenate([(low + high) / 2 / sizes, extent / sizes], axis=1)
     raws = _raws(objects, low, extent, bare, frames)
     values, counts = values_of(objects, boxes, sizes, task, keypoints)
-    starts = np.concatenate([[0], np.cumsum(counts)])
-    tail = tails(values, starts, numbers)
-    if objects.lost.any():
-        tail = pc.if_else(pa.array(objects.lost), pa.scalar(None, pa.binary()), tail)
-    return pa.table(
-        {
-            "file": pa.array([first + s.file for s in shapes], pa.int32()),
-            "line": pa.array([s.line for s in shapes], pa.int32()),
-            "class_id": np.full(count, -1, np.int32),
-            "label": pa.array([s.label for s in shapes], pa.string()),
-            "head": pa.nulls(count, pa.binary()),
-            "tail": tail,
-            **{name: boxes[:, axis] for axis, name in enumerate(("cx", "cy", "w", "h"))},
-            "n_tokens": np.where(objects.lost, 0, counts + 1).astype(np.int32),
-            "raw": pa.array(raws, pa.binary()),
-            "loss": pa.array([objects.words[i] or _unsaid(objects, i, task) for i in range(count)], pa.string()),
-        }
+    drawn = Drawn(
+        file=[first + s.file for s in shapes],
+        line=[s.line for s in shapes],
+        label=pa.array([s.label for s in shapes], pa.string()),
+        boxes=boxes,
+        is_row=~objects.lost,
+        raw=pa.array(raws, pa.binary()),
+        loss=[objects.words[i] or _unsaid(objects, i, task) for i in range(len(shapes))],
     )
+    return drawn.table(numbers, values, np.concatenate([[0], np.cumsum(counts)]))
 
 
 def _unsaid(objects: Objects, i: int, task: Task) -> str | None:

@@ -12,17 +12,15 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.base.humanize import noun, plural
 from pipeline.base.terms import NO_CLASS, Task
 from pipeline.base.text import plain_name
 from pipeline.formats import Parsed, Pictures, Problem
+from pipeline.formats._drawn import Drawn, states_of
 from pipeline.formats._flaws import cause_of_rows
-from pipeline.formats._numbers import TOLERANCE, parse_numbers, tails
+from pipeline.formats._numbers import TOLERANCE, parse_numbers
 from pipeline.geometry.quadrilaterals import areas, oblique, within
-from pipeline.tables import schema
-from pipeline.tables.schema import LabelState
 
 Floats = npt.NDArray[np.float64]
 
@@ -74,11 +72,7 @@ def parse(files: Sequence[bytes], task: Task, pictures: Pictures, *, numbers: st
     if not all(known):
         lines, corners = lines.filtered(known), corners[np.array(known, np.bool_)]
     rows = _table(lines, corners, sizes, task, numbers, drop_difficult=drop_difficult)
-    found, bad = set(lines.file), {problem.file for problem in problems}
-    states = [
-        LabelState.FOUND if number in found else LabelState.CORRUPT if number in bad else LabelState.EMPTY
-        for number in range(len(files))
-    ]
+    states = states_of(len(files), lines.file, problems)
     problems.sort(key=lambda p: (p.file, p.line or 0))
     said = [sizes.get(number, (None, None)) for number in range(len(files))]
     images = pa.table(
@@ -269,24 +263,10 @@ def _table(
         loss[where] = word
         is_row &= ~where
     values = moved.reshape(count, 8) if task is Task.OBB else box
-    per_row = values.shape[1]
-    tail = tails(values.ravel(), np.arange(0, per_row * count + 1, per_row), numbers)
-    bare = dropped | no_class
-    types = {column.name: column.type for column in schema.annotations()}
-    return pa.table(
-        {
-            "file": pa.array(lines.file, pa.int32()),
-            "line": pa.array(lines.line, pa.int32()),
-            "class_id": pa.array(np.full(count, -1, np.int32)),
-            "label": pa.array(lines.label, types["label"]),
-            "head": pa.nulls(count, pa.binary()),
-            "tail": pc.if_else(pa.array(~is_row), pa.scalar(None, pa.binary()), tail),
-            **{name: box[:, axis] for axis, name in enumerate(("cx", "cy", "w", "h"))},
-            "n_tokens": np.where(is_row, per_row + 1, 0).astype(np.int32),
-            "raw": pa.array(_raws(lines, corners), pa.binary(), mask=bare),
-            "loss": pa.array(loss.tolist(), pa.string()),
-        }
-    )
+    label = pa.array(lines.label, pa.string())
+    raw = pa.array(_raws(lines, corners), pa.binary(), mask=dropped | no_class)
+    drawn = Drawn(lines.file, lines.line, label, box, is_row, raw, loss.tolist())
+    return drawn.table(numbers, values.ravel(), np.arange(count + 1) * values.shape[1])
 
 
 def _raws(lines: _Lines, corners: Floats) -> list[bytes]:

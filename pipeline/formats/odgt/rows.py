@@ -10,12 +10,12 @@ import pyarrow as pa
 
 from pipeline.formats import Parsed, Part, Problem
 from pipeline.formats._boxes import Boxes
+from pipeline.formats._drawn import Drawn, states_of
 from pipeline.formats._framing import Frame, OtherImage, frame_of
 from pipeline.formats._values import as_flag, as_number, as_pixels, finite, plain, shown
 from pipeline.formats.odgt.options import Options
 from pipeline.formats.odgt.scan import IGNORED, boxes_of, tag_of
 from pipeline.images.header import Picture
-from pipeline.tables.schema import LabelState
 
 #: Which box is meant, and whose attributes go with it, by the option.
 _BOXES = {"full": ("fbox", "extra"), "visible": ("vbox", "extra"), "head": ("hbox", "head_attr")}
@@ -50,11 +50,7 @@ def parse(part: Part, options: Options) -> Parsed:
             assert frame is not None
             _add(rows, number, line, box, frame, options, problems)
     table = _table(rows, options)
-    has_rows, bad = set(rows.file), {p.file for p in problems}
-    states = [
-        LabelState.FOUND if i in has_rows else LabelState.CORRUPT if i in bad else LabelState.EMPTY
-        for i in range(len(lines))
-    ]
+    states = states_of(len(lines), rows.file, problems)
     images = {
         side: pa.array([frame and getattr(frame, side) for frame in frames], pa.int32()) for side in ("width", "height")
     }
@@ -135,18 +131,5 @@ def _table(rows: _Rows, options: Options) -> pa.Table:
     found.mark(word)
     drawn = ~(found.empty | found.outside)
     is_row = drawn & ~crowd
-    box = found.cxcywhn
-    return pa.table(
-        {
-            "file": pa.array(rows.file, pa.int32()),
-            "line": pa.array(rows.line, pa.int32()),
-            "class_id": np.full(len(box), -1, np.int32),
-            "label": pa.array(rows.label, pa.string()),
-            "head": pa.nulls(len(box), pa.binary()),
-            "tail": found.tails(is_row, options.numbers),
-            **{name: box[:, axis] for axis, name in enumerate(("cx", "cy", "w", "h"))},
-            "n_tokens": np.where(is_row, 5, 0).astype(np.int32),
-            "raw": pa.array(rows.raw, pa.binary(), mask=~drawn),
-            "loss": pa.array(word.tolist(), pa.string()),
-        }
-    )
+    raw, label = pa.array(rows.raw, pa.binary(), mask=~drawn), pa.array(rows.label, pa.string())
+    return Drawn(rows.file, rows.line, label, found.cxcywhn, is_row, raw, word.tolist()).table(options.numbers)

@@ -18,10 +18,10 @@ import pyarrow.csv
 
 from pipeline.formats import Parsed, Part, Problem
 from pipeline.formats._boxes import Boxes
+from pipeline.formats._drawn import Drawn, states_of
 from pipeline.formats._values import as_number, shown
 from pipeline.formats.openimages.options import Options
 from pipeline.formats.openimages.scan import BOXES, FLAGS
-from pipeline.tables.schema import LabelState
 
 Floats = npt.NDArray[np.float64]
 
@@ -57,13 +57,7 @@ def parse(part: Part, options: Options) -> Parsed:
     labels = _table(part, fields, [4], ("Confidence",))
     problems: list[Problem] = []
     rows = _rows(boxes, part.labels, options, problems)
-    has_rows = np.zeros(len(part.images), np.bool_)
-    has_rows[rows["file"].to_numpy()] = True
-    bad = {p.file for p in problems}
-    states = [
-        LabelState.FOUND if found else LabelState.CORRUPT if i in bad else LabelState.EMPTY
-        for i, found in enumerate(has_rows.tolist())
-    ]
+    states = states_of(len(part.images), np.unique(rows["file"].to_numpy()).tolist(), problems)
     known = exhaustive(len(part.images), rows, labels.image, _absent(labels), part.labels, part.ancestors)
     return Parsed(rows, states, problems, pa.table({"exhaustive": known}))
 
@@ -147,7 +141,6 @@ def _rows(boxes: _Table, labels: Mapping[int | str, str], options: Options, prob
     good = np.isfinite(np.stack([left, right, top, bottom])).all(axis=0)
     problems += [_problem(boxes, i, int(line[i])) for i in np.flatnonzero(~good).tolist()]
     found = Boxes.between(np.stack([left, top], axis=1)[good], np.stack([right, bottom], axis=1)[good])
-    box = found.cxcywhn
     mask = pa.array(good)
     columns = {name: column.filter(mask) for name, column in boxes.columns.items()}
     flags = _Flags(columns, int(good.sum()))
@@ -160,20 +153,9 @@ def _rows(boxes: _Table, labels: Mapping[int | str, str], options: Options, prob
     found.mark(word)
     drawn = ~(dropped | found.empty | found.outside)
     is_row = drawn & ~crowd
-    return pa.table(
-        {
-            "file": boxes.image[good].astype(np.int32),
-            "line": line[good].astype(np.int32),
-            "class_id": np.full(len(box), -1, np.int32),
-            "label": _names(columns.get("LabelName"), labels),
-            "head": pa.nulls(len(box), pa.binary()),
-            "tail": found.tails(is_row, options.numbers),
-            **{name: box[:, axis] for axis, name in enumerate(("cx", "cy", "w", "h"))},
-            "n_tokens": np.where(is_row, 5, 0).astype(np.int32),
-            "raw": flags.objects(drawn, crowds=options.crowd == "drop"),
-            "loss": pa.array(word.tolist(), pa.string()),
-        }
-    )
+    label, raw = _names(columns.get("LabelName"), labels), flags.objects(drawn, crowds=options.crowd == "drop")
+    drawn_boxes = Drawn(boxes.image[good], line[good], label, found.cxcywhn, is_row, raw, word.tolist())
+    return drawn_boxes.table(options.numbers)
 
 
 def _problem(boxes: _Table, row: int, line: int) -> Problem:

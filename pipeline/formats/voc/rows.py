@@ -12,17 +12,15 @@ from xml.etree.ElementTree import Element
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.base.text import plain_name
 from pipeline.formats import Parsed, Pictures, Problem
+from pipeline.formats._drawn import Drawn, states_of
 from pipeline.formats._framing import Frame, OtherImage, frame_of
-from pipeline.formats._numbers import tails
 from pipeline.formats._values import as_number, shown
 from pipeline.formats._xml import XmlFlaw, lines_of, read, text_of
 from pipeline.formats.voc.options import Options
 from pipeline.tables import schema
-from pipeline.tables.schema import LabelState
 
 Floats = npt.NDArray[np.float64]
 
@@ -91,7 +89,7 @@ def parse(files: Sequence[bytes], options: Options, pictures: Pictures) -> Parse
         if root is not None and frame is not None:
             _add_objects(objects, root, number, content, problems, _first(root, options))
     rows = _table(objects, frames, options)
-    return Parsed(rows, _states(len(files), objects, problems), problems, _image_table(frames, said))
+    return Parsed(rows, states_of(len(files), objects.file, problems), problems, _image_table(frames, said))
 
 
 def _root(content: bytes) -> Element:
@@ -264,23 +262,9 @@ def _table(objects: _Objects, frames: Sequence[Frame | None], options: Options) 
         words[where & ~lost] = word
         lost |= where
     boxes = np.concatenate([(left_top + right_bottom) / 2 / sizes, extent / sizes], axis=1)
-    tail = tails(boxes.ravel(), np.arange(count + 1) * 4, options.numbers)
-    if lost.any():
-        tail = pc.if_else(pa.array(lost), pa.scalar(None, pa.binary()), tail)
-    return pa.table(
-        {
-            "file": file,
-            "line": np.array(objects.line, np.int32),
-            "class_id": np.full(count, -1, np.int32),
-            "label": pa.array(objects.label, pa.string()),
-            "head": pa.nulls(count, pa.binary()),
-            "tail": tail,
-            **{name: boxes[:, axis] for axis, name in enumerate(("cx", "cy", "w", "h"))},
-            "n_tokens": np.where(lost, 0, 5).astype(np.int32),
-            "raw": pa.array(_raws(left_top, extent, objects.extras), pa.binary(), mask=lost),
-            "loss": pa.array(words.tolist(), pa.string()),
-        }
-    )
+    label = pa.array(objects.label, pa.string())
+    raw = pa.array(_raws(left_top, extent, objects.extras), pa.binary(), mask=lost)
+    return Drawn(file, objects.line, label, boxes, ~lost, raw, words.tolist()).table(options.numbers)
 
 
 def _marked(objects: _Objects, flag: str) -> Bools:
@@ -303,14 +287,6 @@ def _raws(left_top: Floats, extent: Floats, extras: Sequence[dict[str, Any]]) ->
         rest = f",{json.dumps(more, ensure_ascii=False)[1:-1]}" if more else ""
         made.append(f'{{"bbox":[{x!r},{y!r},{w!r},{h!r}],"area":{area!r},"iscrowd":0{rest}}}'.encode())
     return made
-
-
-def _states(count: int, objects: _Objects, problems: Sequence[Problem]) -> list[LabelState]:
-    """The state of each file."""
-    good, bad = set(objects.file), {problem.file for problem in problems}
-    return [
-        LabelState.FOUND if i in good else LabelState.CORRUPT if i in bad else LabelState.EMPTY for i in range(count)
-    ]
 
 
 def _image_table(frames: Sequence[Frame | None], said: Sequence[str | None]) -> pa.Table:
