@@ -128,11 +128,11 @@ def copy_many(root: Root, copies: Copies, *, scratch: Root | None = None, direct
     sources, results = [*map(copies.origin.join, copies.names)], Results()
     for folder, files in group(copies.paths):
         with opened(root, folder, scratch) as fds:
-            job = _OneFolder(root.at(folder), copies, sources, direct)
-            if copies.how == "copy" and spare_processors() and job.pays_threads(files):
-                job.put_by_two(_Files(files), fds, results)
+            one = _OneFolder(root.at(folder), copies, sources, direct)
+            if copies.how == "copy" and spare_processors() and one.pays_threads(files):
+                one.put_by_two(_Files(files), fds, results)
             else:
-                job.put(iter(files), fds, results)
+                one.put(iter(files), fds, results)
     return results
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from pipeline.storage.stores.store_errors import Refused
+from pipeline.runtime.counters import FETCHED, count
+from pipeline.storage.stores.store_errors import Refused, must_be_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +92,13 @@ class Client(Protocol):
 
     def replace(self, key: str, data: bytes, was: Version) -> bool:
         """Write a file if it is still what it `was`; False where it is not. Stores without conditions write it."""
+
+
+def counted_pieces(pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """The `pieces` of an object of `size` bytes, each counted as it comes. Raises `Refused` where some are missing."""
+    came = 0
+    for piece in pieces:
+        came += len(piece)
+        count(FETCHED, len(piece))
+        yield piece
+    must_be_whole(came, size)

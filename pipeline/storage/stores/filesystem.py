@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pipeline.runtime.counters import FETCHED, WRITTEN, count
 from pipeline.storage.address import OBJECT_STORES, Address
-from pipeline.storage.stores.client import Client, Entry, Version
+from pipeline.storage.stores.client import Client, Entry, Version, counted_pieces
 from pipeline.storage.stores.connection import Connection
 from pipeline.storage.stores.in_flight import delete_each, persist
 from pipeline.storage.stores.store_errors import Missing, Refused, must_be_whole
@@ -73,15 +73,11 @@ class FsspecClient(Client):
             raise Missing
 
         def pieces() -> Iterator[bytes]:
-            came = 0
             with self._ask(lambda: self._fs.open(path, "rb")) as file:
                 while piece := self._ask(lambda: file.read(4 << 20)):
-                    came += len(piece)
-                    count(FETCHED, len(piece))
                     yield bytes(piece)
-            must_be_whole(came, entry.size)
 
-        return entry, pieces()
+        return entry, counted_pieces(pieces(), entry.size)
 
     def part(self, key: str, start: int, stop: int) -> bytes:
         """See `Client.part`."""

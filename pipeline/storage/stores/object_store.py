@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.base.errors import ConfigError
 from pipeline.runtime.counters import FETCHED, count
 from pipeline.storage.address import Address, bucket_of
-from pipeline.storage.stores.client import Client, Entry, Version
+from pipeline.storage.stores.client import Client, Entry, Version, counted_pieces
 from pipeline.storage.stores.credentials import endpoint_host, open_store, open_top
 from pipeline.storage.stores.endpoints import PROXIES
 from pipeline.storage.stores.in_flight import WIDTH, delete_each
@@ -127,14 +127,11 @@ class ObjectClient(Client):
         entry = entry_of(found.meta)
 
         def pieces() -> Iterator[bytes]:
-            came, stream = 0, iter(found.stream(min_chunk_size=4 << 20))
+            stream = iter(found.stream(min_chunk_size=4 << 20))
             while (piece := ask(lambda: next(stream, None), goes_on=True)) is not None:
-                came += len(piece)
-                count(FETCHED, len(piece))
                 yield bytes(piece)
-            must_be_whole(came, entry.size)
 
-        return entry, pieces()
+        return entry, counted_pieces(pieces(), entry.size)
 
     def part(self, key: str, start: int, stop: int) -> bytes:
         """See `Client.part`."""
