@@ -65,34 +65,44 @@ def outline_of(
         files.append(file)
     exact = {file.path for file in files if file.exact}
     like = Counter(file.path for file in files if file.path and not file.exact)
+    shared = {path for path, count in like.items() if count > 1 or path in exact}
     empty = np.zeros((0, 2), np.int64)
     found = FileOutline(empty, empty, np.zeros(0, np.int64), [], [], [])
     taken: dict[str, str] = {}
     spans: list[tuple[int, int]] = []
     named: list[str] = []
     for record, file, said, count in zip(records, files, called, lost, strict=True):
-        there = file.path
-        problem = None
-        if not said:
-            problem = "bad_image", "names no image"
-        elif file.several or (there and not file.exact and (there in exact or like[there] > 1)):
-            fitting = " or ".join(file.several[:3]) or f"{there}, which another record names as well"
-            problem = (
-                "ambiguous_image",
-                f"({shown(record.said)}) may be {fitting}; name it by its path below the folder of images",
-            )
-        elif (first := taken.setdefault(there or f"\0{said}", record.where)) != record.where:
-            problem = "image_twice", f"({shown(record.said)}) is of the image of {first}; join them, or remove one"
+        problem = _problem(record, said, file, shared, taken)
         if problem is not None:
             found.problems.append((said, problem[0], f"{record.where} {problem[1]}", count))
             continue
         spans.append((record.begin, record.stop))
-        named.append(there if there and names is not None else said)
-        found.paths.append(there or "")
+        named.append(file.path if file.path and names is not None else said)
+        found.paths.append(file.path or "")
         found.said.append(record.said or record.other)
     found.images = np.array(spans, np.int64).reshape(-1, 2)
     found.stems = stems_of(named, found.notes)
     return found
+
+
+def _problem(
+    record: ImageRecord, said: str, file: Found, shared: set[str], taken: dict[str, str]
+) -> tuple[str, str] | None:
+    """The counted word and a clause for a record that is of no image, or not of one alone.
+
+    Several records name the images of `shared` or something like them; `taken` are those with a record, with its place.
+    """
+    if not said:
+        return "bad_image", "names no image"
+    if file.several or (file.path in shared and not file.exact):
+        fitting = " or ".join(file.several[:3]) or f"{file.path}, which another record names as well"
+        return (
+            "ambiguous_image",
+            f"({shown(record.said)}) may be {fitting}; name it by its path below the folder of images",
+        )
+    if (first := taken.setdefault(file.path or f"\0{said}", record.where)) != record.where:
+        return "image_twice", f"({shown(record.said)}) is of the image of {first}; join them, or remove one"
+    return None
 
 
 def stems_of(paths: Sequence[str], notes: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
 from pipeline.base.digest import digest_of
@@ -68,12 +68,7 @@ def check_images(
         for row in wanted
         if row["state"] is None or row["key"] not in seen or seen[row["key"]]["mark"] != row["state"]
     ]
-    fresh: dict[str, ImageCheck] = {}
-    for location, some in origins.locations([row["key"] for row in new], [row["image_path"] for row in new]):
-        cached = location.at_hand([new[i]["image_path"] for i in some])
-        asked = [new[i] for i, there in zip(some, cached, strict=True) if there]
-        for i, check in _check(location, [row["image_path"] for row in asked], level):
-            fresh[asked[i]["key"]] = check
+    fresh = _checked(origins, new, level)
     if fresh:
         rows = [
             {"key": row["key"], "mark": row["state"], "level": level, **vars(fresh[row["key"]])}
@@ -94,6 +89,17 @@ def check_images(
             prefix = origins.of(key).prefix
             bad[key] = UnusableImage(prefix, row["image_path"], digest_of(row["mark"]), reason, detail or "")
     return bad
+
+
+def _checked(origins: Origins, rows: Sequence[dict[str, Any]], level: str) -> dict[str, ImageCheck]:
+    """What is found of the images of `rows` that are at hand, by key."""
+    found: dict[str, ImageCheck] = {}
+    for location, some in origins.locations([row["key"] for row in rows], [row["image_path"] for row in rows]):
+        cached = location.at_hand([rows[i]["image_path"] for i in some])
+        asked = [rows[i] for i, there in zip(some, cached, strict=True) if there]
+        for i, check in _check(location, [row["image_path"] for row in asked], level):
+            found[asked[i]["key"]] = check
+    return found
 
 
 def check_linked(

@@ -79,7 +79,7 @@ def plan_subset(
     for summary in summaries:
         totals.add(summary.counts)
     content = sum(summary.content for summary in summaries) % 2**64
-    digest, contents, at_target = _meta_files(job, infos, context, totals, content, progress, suspects)
+    digest, contents, at_target = _meta_files(job, infos, context, totals, content, progress)
     table = compare(wanted_table(contents), manifest_table(at_target))
     _write_meta(job, table)
     totals.add(PlanCounts(plan=summarise(table)))
@@ -151,7 +151,6 @@ def _meta_files(
     totals: PlanCounts,
     content: int,
     progress: Progress,
-    suspects: frozenset[str],
 ) -> tuple[str, dict[str, MetaFile], dict[str, dict[str, object]]]:
     """The subset's digest, the files of the whole of it that are wanted, and those at the target (`believed`)."""
     splits = tuple(split for split in SPLITS if totals.images_in(split))
@@ -163,7 +162,7 @@ def _meta_files(
     )
     contents = assemble(job.config.target.format, dataset, context.plan_dir, context.buckets)
     contents[RECORD] = MetaFile.of(dataset_record(facts).encode())
-    at_target = believed(job, context.state, suspects)
+    at_target = believed(job, context.state, context.suspects)
     if job.config.target.zipped:
         count = sum(s.labels + s.images * job.need_image for s in totals.subset.values())
         with progress.stage("pack", count) as step:
