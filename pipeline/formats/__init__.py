@@ -48,6 +48,11 @@ class Problem:
 Pictures = Callable[[int, str | None], "Picture | None"]
 
 
+def no_picture(number: int, path: str | None) -> None:
+    """`Pictures` of whoever has none."""
+    del number, path
+
+
 @dataclass
 class Parsed:
     """The rows of a batch of label files.

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.formats import Problem
+from pipeline.formats._framing import Frame
 from pipeline.formats._numbers import tails
 from pipeline.tables.schema import LabelState
 
@@ -58,6 +59,13 @@ class Drawn:
                 "loss": pa.array(self.loss, pa.string()),
             }
         )
+
+
+def image_sizes(frames: Sequence[Frame | None]) -> pa.Table:
+    """The images of files as `Parsed` has them, by their frames: how large each is, null where nobody knows."""
+    widths = [frame and frame.width for frame in frames]
+    heights = [frame and frame.height for frame in frames]
+    return pa.table({"width": pa.array(widths, pa.int32()), "height": pa.array(heights, pa.int32())})
 
 
 def states_of(files: int, with_rows: Iterable[int], problems: Iterable[Problem]) -> list[LabelState]:

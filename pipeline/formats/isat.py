@@ -25,6 +25,7 @@ import pydantic
 from pydantic import ConfigDict, Field
 
 from pipeline.base.terms import Task
+from pipeline.formats import no_picture
 
 if TYPE_CHECKING:
     from pipeline.formats import Parsed, Pictures
@@ -83,7 +84,7 @@ def parse(
     del keypoints
     chosen = Options.model_validate(options or {})
     rules = Rules(chosen.numbers, chosen.sizes == "check", instances=False, crowds=chosen.crowd == "drop")
-    return parse(files, task, rules, pictures or (lambda _number, _path: None), _decode)
+    return parse(files, task, rules, pictures or no_picture, _decode)
 
 
 def _decode(content: bytes) -> ShapeFile:

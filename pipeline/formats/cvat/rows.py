@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from pipeline.base.terms import NO_CLASS, Task
 from pipeline.formats import Parsed, Part, Problem
-from pipeline.formats._drawn import Drawn, states_of
+from pipeline.formats._drawn import Drawn, image_sizes, states_of
 from pipeline.formats._framing import Frame, OtherImage, frame_of
 from pipeline.formats._shapes.outlines import ShapeError, patch_outline
 from pipeline.formats._values import as_pixels, shown
@@ -83,10 +83,7 @@ def _parse_some(part: Part, first: int, task: Task, keypoints: tuple[int, int] |
     rows = _table(objects, frames, first, task, keypoints, numbers)
     states = states_of(len(images), (shape.file for shape in objects.shapes), problems)
     problems = sorted((replace(p, file=first + p.file) for p in problems), key=lambda problem: problem.file)
-    sides = {
-        name: pa.array([frame and getattr(frame, name) for frame in frames], pa.int32()) for name in ("width", "height")
-    }
-    return Parsed(rows, states, problems, pa.table(sides))
+    return Parsed(rows, states, problems, image_sizes(frames))
 
 
 def _read_images(texts: Sequence[bytes], problems: list[Problem]) -> list[Element | None]:

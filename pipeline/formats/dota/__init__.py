@@ -29,6 +29,7 @@ import pydantic
 from pydantic import ConfigDict, Field
 
 from pipeline.base.terms import Task
+from pipeline.formats import no_picture
 
 if TYPE_CHECKING:
     from pipeline.formats import Parsed, Pictures
@@ -76,5 +77,5 @@ def parse(
 
     del keypoints
     chosen = Options.model_validate(options or {})
-    asked = pictures or (lambda _number, _path: None)
+    asked = pictures or no_picture
     return parse(files, task, asked, numbers=chosen.numbers, drop_difficult=chosen.difficult == "drop")

@@ -43,6 +43,7 @@ import pydantic
 from pydantic import ConfigDict, Field
 
 from pipeline.base.terms import Task
+from pipeline.formats import no_picture
 from pipeline.formats._shapes.options import KeypointNames
 
 if TYPE_CHECKING:
@@ -106,4 +107,4 @@ def parse(
     chosen = Options.model_validate(options or {})
     points = tuple(chosen.keypoints) if task is Task.POSE else ()
     rules = Rules(chosen.numbers, chosen.sizes == "check", chosen.instances == "auto", points)
-    return parse(files, task, rules, pictures or (lambda _number, _path: None), decode)
+    return parse(files, task, rules, pictures or no_picture, decode)

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from pipeline.base.base64_text import from_base64
 from pipeline.base.terms import Task
 from pipeline.formats import Parsed, Part, Problem
+from pipeline.formats._drawn import image_sizes
 from pipeline.formats._framing import Frame, OtherImage, frame_of
 from pipeline.formats._shapes.keypoints import ShapeObject, with_keypoints
 from pipeline.formats._shapes.objects import RowTable
@@ -62,13 +62,7 @@ def parse(part: Part, task: Task, numbers: str, keypoints: Sequence[str]) -> Par
                 rows.add(i, thing, frame)
         bad = len(problems) > before
         states.append(LabelState.FOUND if things else LabelState.CORRUPT if bad else LabelState.EMPTY)
-    images = pa.table(
-        {
-            "width": pa.array([frame and frame.width for frame in frames], pa.int32()),
-            "height": pa.array([frame and frame.height for frame in frames], pa.int32()),
-        }
-    )
-    return Parsed(rows.table(), states, problems, images)
+    return Parsed(rows.table(), states, problems, image_sizes(frames))
 
 
 def _frame(

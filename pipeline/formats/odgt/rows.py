@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipeline.formats import Parsed, Part, Problem
 from pipeline.formats._boxes import Boxes
-from pipeline.formats._drawn import Drawn, states_of
+from pipeline.formats._drawn import Drawn, image_sizes, states_of
 from pipeline.formats._framing import Frame, OtherImage, frame_of
 from pipeline.formats._values import as_flag, as_number, as_pixels, finite, plain, shown
 from pipeline.formats.odgt.options import Options
@@ -51,10 +51,7 @@ def parse(part: Part, options: Options) -> Parsed:
             _add(rows, number, line, box, frame, options, problems)
     table = _table(rows, options)
     states = states_of(len(lines), rows.file, problems)
-    images = {
-        side: pa.array([frame and getattr(frame, side) for frame in frames], pa.int32()) for side in ("width", "height")
-    }
-    return Parsed(table, states, problems, pa.table(images))
+    return Parsed(table, states, problems, image_sizes(frames))
 
 
 def _frame(

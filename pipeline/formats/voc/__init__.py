@@ -36,6 +36,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.base.terms import Task
+from pipeline.formats import no_picture
 from pipeline.formats.voc.options import Options
 
 if TYPE_CHECKING:
@@ -75,4 +76,4 @@ def parse(
     from pipeline.formats.voc.rows import parse  # needs NumPy and Arrow, which a rebuild with nothing to do never loads
 
     del task, keypoints
-    return parse(files, Options.model_validate(options or {}), pictures or (lambda _number, _path: None))
+    return parse(files, Options.model_validate(options or {}), pictures or no_picture)
