@@ -80,12 +80,6 @@ def commit(
     zips = [path for action, path in planned.meta if action == "delete" and path.endswith(".zip")]
     job.target.delete_many(zips).must(job.target, "deleted")
     meta = _meta_made(job, planned)
-    facts = ("classes", "task", "format", "fingerprint", "digest", "subset", "rows", "images", "loss", "problems")
-    remembered = {key: report.data[key] for key in (*facts, "steps")} | {
-        "ok": report.ok,
-        "warnings": [w for w in report.warnings if w not in report.once],
-        "made_of": made_of(job.maps, [source.named for source in job.sources]),
-    }
     manifest = Manifest(
         tool=f"coco-diy {__version__}",
         recipe=recipe(job),
@@ -93,7 +87,7 @@ def commit(
         buckets=planned.buckets,
         parts=planned.parts,
         meta=meta,
-        report=remembered | {"held": held_after(report.data["plan"])},
+        report=_remembered(job, report),
         images=remember_images(job, planned),
         folders=job.folder_times(),
         prefixes=job.prefixes,
@@ -111,6 +105,17 @@ def commit(
         drop_packed(job.plan_dir)
         for folder in job.layout.roots():
             job.target.drop_empty_folders(folder)
+
+
+def _remembered(job: Job, report: Report) -> dict[str, Any]:
+    """What the manifest has of the report of a build."""
+    facts = ("classes", "task", "format", "fingerprint", "digest", "subset", "rows", "images", "loss", "problems")
+    return {key: report.data[key] for key in (*facts, "steps")} | {
+        "ok": report.ok,
+        "warnings": [w for w in report.warnings if w not in report.once],
+        "made_of": made_of(job.maps, [source.named for source in job.sources]),
+        "held": held_after(report.data["plan"]),
+    }
 
 
 def _write_meta(job: Job, files: dict[str, MetaFile]) -> None:
