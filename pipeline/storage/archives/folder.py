@@ -32,6 +32,7 @@ from pipeline.storage.location import (
     too_large,
 )
 from pipeline.storage.paths import local_path
+from pipeline.storage.spill import Spill
 
 if TYPE_CHECKING:
     import numpy as np
@@ -163,10 +164,10 @@ class ZipFolder(Location):
         """Names in this folder that cannot be used, with the reason."""
         return [(name, reason) for name, reason in self.table().unusable if name.startswith(self.prefix)]
 
-    def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
+    def listing(self, suffixes: frozenset[str], *, with_stats: bool, spill: Spill | None = None) -> Listing:
         """See `Location.listing`; the numbers are size, CRC-32, 0 and 1."""
         table, prefix = self.table(), self.prefix
-        found, skip = Listing(self.url), len(self.prefix)
+        found, skip = Listing(self.url, spill or Spill()), len(self.prefix)
         found.unusable = sorted(
             (name.removeprefix(prefix), reason)
             for name, reason in table.unusable

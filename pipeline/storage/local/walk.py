@@ -15,6 +15,7 @@ from pipeline.base.os_errors import storage_error
 from pipeline.base.stale import with_new_handle
 from pipeline.runtime.counters import WATCHING
 from pipeline.storage.listing import Listing, is_nobodys
+from pipeline.storage.spill import Spill
 
 #: Files in a chunk; in the largest chunks half of the stats are another process's.
 _STEP = 65_536
@@ -33,12 +34,13 @@ def list_files(folder: str, paths: Sequence[str]) -> Listing:
     return listing
 
 
-def list_folder(folder: str, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
+def list_folder(folder: str, suffixes: frozenset[str], *, with_stats: bool, spill: Spill | None = None) -> Listing:
     """List the files below `folder` whose suffix, in lower case, is one of `suffixes` (``.txt``).
 
-    With `with_stats` also their size and times. Raises `StorageError` where the folder cannot be listed.
+    With `with_stats` also their size and times; all is kept in `spill`. Raises `StorageError` where the folder cannot
+    be listed.
     """
-    listing = Listing(folder)
+    listing = Listing(folder, spill or Spill())
     single = next(iter(suffixes)) if len(suffixes) == 1 else None
     visited: set[tuple[int, int]] = set()
     links = _Links(listing.links)
