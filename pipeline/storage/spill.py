@@ -66,7 +66,7 @@ class Spill:
         return data
 
     def get(self, kept: Kept, begin: int = 0, end: int | None = None) -> bytes:
-        """What was put, or its bytes from `begin` to `end`."""
+        """What was put, or those of its bytes from `begin` to `end`, which it has."""
         if isinstance(kept, bytes):
             return kept[begin:end]
         at, size = kept
