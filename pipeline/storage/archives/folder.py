@@ -124,7 +124,10 @@ class ZipFolder(Location):
 
     def has_files(self) -> bool:
         """See `Location.has_files`."""
-        return self.exists() and any(name.startswith(self.prefix) for name in self.table().names)
+        return self.exists() and self._holds(self.table())
+
+    def _holds(self, table: Table) -> bool:
+        return any(name.startswith(self.prefix) for name in table.names)
 
     # The table
 
@@ -153,10 +156,7 @@ class ZipFolder(Location):
 
     def _rows(self, paths: Sequence[str]) -> npt.NDArray[np.int64]:
         """Row of each path in the table; -1 for one that is not there."""
-        import numpy as np
-
-        get, prefix = self.table().rows.get, self.prefix
-        return np.fromiter((get(prefix + path, -1) for path in paths), np.int64, len(paths))
+        return self.table().rows([self.prefix + path for path in paths] if self.prefix else paths)
 
     # What is there
 
@@ -173,14 +173,24 @@ class ZipFolder(Location):
             for name, reason in table.unusable
             if name.startswith(prefix) and _suffix(name) in suffixes and not is_nobodys(name)
         )
-        rows = _rows_of(table, prefix, suffixes)
-        if not rows and not found.unusable and self.folder and not any(name.startswith(prefix) for name in table.names):
+        rows: list[int] = []
+        names: list[str] = []
+
+        def take(count: int) -> None:
+            stats = _stats(table, rows[:count]) if with_stats else array("q")
+            found.take(names[:count], stats, with_stats=with_stats)
+            del rows[:count], names[:count]
+
+        for begin, every in table.pieces():
+            some = _rows_of(every, prefix, suffixes)
+            rows += [begin + i for i in some]
+            names += [every[i][skip:] for i in some]
+            while len(rows) >= _STEP:
+                take(_STEP)
+        if rows:
+            take(len(rows))
+        elif not found.count and not found.unusable and self.folder and not self._holds(table):
             raise _no_folder(self.archive_name, self.folder, table)
-        every = table.names
-        for begin in range(0, len(rows), _STEP):
-            some = rows[begin : begin + _STEP]
-            names = [every[i][skip:] for i in some]
-            found.take(names, _stats(table, some) if with_stats else [], with_stats=with_stats)
         return found
 
     def names(self, folder: str = "") -> set[str]:
@@ -297,9 +307,9 @@ def _identity(archive: str) -> str:
     return f"{s.st_size} {s.st_mtime_ns} {s.st_ino}"
 
 
-def _rows_of(table: Table, prefix: str, suffixes: frozenset[str]) -> list[int]:
-    """Rows of the files below `prefix` whose suffix is one of `suffixes`."""
-    names, endings = table.names, tuple(suffixes)
+def _rows_of(names: list[str], prefix: str, suffixes: frozenset[str]) -> list[int]:
+    """Which of `names` are below `prefix` and have one of the `suffixes`."""
+    endings = tuple(suffixes)
     below: Sequence[int] = range(len(names))
     if prefix:  # a mapping of methods takes a fifth of the time of an expression for each name
         below = list(itertools.compress(below, map(str.startswith, names, itertools.repeat(prefix))))

@@ -39,7 +39,7 @@ class StoreZip(RemoteZip):
 
     def has_files(self) -> bool:
         """See `Location.has_files`."""
-        return any(name.startswith(self.prefix) for name in self.table().names)
+        return self._holds(self.table())
 
     def listing(self, suffixes: frozenset[str], *, with_stats: bool, spill: Spill | None = None) -> Listing:
         """See `Location.listing`; what is of a single suffix is labels, and neighbours come by one request now."""
