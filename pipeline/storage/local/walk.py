@@ -22,6 +22,9 @@ _STEP = 65_536
 
 _SHARE = 32_768
 
+#: Numbers that are Python's at once: as objects they take five times their memory.
+_NUMBERS = 16_384
+
 
 def list_files(folder: str, paths: Sequence[str]) -> Listing:
     """The files `paths` below `folder`, with their stats."""
@@ -136,7 +139,7 @@ def _stats(names: list[str], fd: int) -> array[int]:
 
 def _stats_of(names: Sequence[str], fd: int | None) -> tuple[array[int], list[int]]:
     """The stats of files in the directory `fd` (None: by path), and the positions of those that are gone."""
-    stats: list[int] = []
+    stats, some = array("q"), list[int]()
     gone = []
     for i, name in enumerate(names):
         try:
@@ -144,8 +147,12 @@ def _stats_of(names: Sequence[str], fd: int | None) -> tuple[array[int], list[in
         except FileNotFoundError:
             gone.append(i)
             continue
-        stats.extend((s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino))
-    return array("q", stats), gone
+        some.extend((s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino))
+        if len(some) >= _NUMBERS:
+            stats.fromlist(some)
+            some.clear()
+    stats.fromlist(some)
+    return stats, gone
 
 
 def _packed(stats: array[int], gone: list[int]) -> bytes:
