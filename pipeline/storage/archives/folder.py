@@ -167,29 +167,14 @@ class ZipFolder(Location):
     def listing(self, suffixes: frozenset[str], *, with_stats: bool, spill: Spill | None = None) -> Listing:
         """See `Location.listing`; the numbers are size, CRC-32, 0 and 1."""
         table, prefix = self.table(), self.prefix
-        found, skip = Listing(self.url, spill or Spill()), len(self.prefix)
+        found = Listing(self.url, spill or Spill())
         found.unusable = sorted(
             (name.removeprefix(prefix), reason)
             for name, reason in table.unusable
             if name.startswith(prefix) and _suffix(name) in suffixes and not is_nobodys(name)
         )
-        rows: list[int] = []
-        names: list[str] = []
-
-        def take(count: int) -> None:
-            stats = _stats(table, rows[:count]) if with_stats else array("q")
-            found.take(names[:count], stats, with_stats=with_stats)
-            del rows[:count], names[:count]
-
-        for begin, every in table.pieces():
-            some = _rows_of(every, prefix, suffixes)
-            rows += [begin + i for i in some]
-            names += [every[i][skip:] for i in some]
-            while len(rows) >= _STEP:
-                take(_STEP)
-        if rows:
-            take(len(rows))
-        elif not found.count and not found.unusable and self.folder and not self._holds(table):
+        _fill(found, table, prefix, suffixes, with_stats=with_stats)
+        if not found.count and not found.unusable and self.folder and not self._holds(table):
             raise _no_folder(self.archive_name, self.folder, table)
         return found
 
@@ -305,6 +290,26 @@ def _identity(archive: str) -> str:
     except OSError as error:
         raise storage_error(error, archive, "read") from None
     return f"{s.st_size} {s.st_mtime_ns} {s.st_ino}"
+
+
+def _fill(found: Listing, table: Table, prefix: str, suffixes: frozenset[str], *, with_stats: bool) -> None:
+    """Add the files of `table` below `prefix` that have one of the `suffixes` to the listing `found`."""
+    rows: list[int] = []
+    names: list[str] = []
+
+    def take(count: int) -> None:
+        stats = _stats(table, rows[:count]) if with_stats else array("q")
+        found.take(names[:count], stats, with_stats=with_stats)
+        del rows[:count], names[:count]
+
+    for begin, every in table.pieces():
+        some = _rows_of(every, prefix, suffixes)
+        rows += [begin + i for i in some]
+        names += [every[i][len(prefix) :] for i in some]
+        while len(rows) >= _STEP:
+            take(_STEP)
+    if rows:
+        take(len(rows))
 
 
 def _rows_of(names: list[str], prefix: str, suffixes: frozenset[str]) -> list[int]:
