@@ -26,10 +26,11 @@ def run_local(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], opti
     class Stopped(Exception):  # noqa: N818 - never seen outside
         pass
 
-    def done(key: Any, value: Any, _dsk: Any, _state: Any, _worker: Any) -> None:
+    def done(key: Any, value: Any, _dsk: Any, state: Any, _worker: Any) -> None:
         if stop.is_set():
             raise Stopped
         if isinstance(key, str) and key.startswith("bucket-"):
+            state["cache"][key] = None  # Dask would hold them all until the end
             results.put((True, value))
 
     def run() -> None:

@@ -39,6 +39,7 @@ from pipeline.storage.outputs import output_path
 from pipeline.storage.paths import is_in, is_same_location, local_path, real_path, within
 from pipeline.storage.registry import archive_of, begin_listings, locate, locate_below, locate_file, locate_writable
 from pipeline.storage.settling import settle_ns
+from pipeline.storage.spill import Spill
 from pipeline.storage.stores.endpoints import refuse_plain
 from pipeline.storage.stores.options import options_beside
 from pipeline.storage.traits import Traits
@@ -64,6 +65,7 @@ __all__ = [
     "LocalFolder",
     "Location",
     "Results",
+    "Spill",
     "Traits",
     "Transfer",
     "Web",

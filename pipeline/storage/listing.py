@@ -8,9 +8,11 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pipeline.runtime.counters import count_files
 from pipeline.storage.settling import settle_ns
+from pipeline.storage.spill import Kept, Spill
 
 #: Why files cannot be used, in words.
 UNREAD = {
@@ -40,9 +42,17 @@ UNUSABLE = {
 }
 
 
+class _Chunk(NamedTuple):
+    """So many files of a listing, their names and stats in its spill."""
+
+    files: int
+    names: Kept
+    stats: Kept | None
+
+
 @dataclass
 class Listing:
-    """The files of one folder and its subfolders, in chunks of some thousand.
+    """The files of one folder and its subfolders, in chunks of some thousand, which are kept in `spill`.
 
     A chunk is the relative paths, joined by NUL (UTF-8), and `None` or size, mtime_ns, ctime_ns, inode of each, one
     after another. `unusable` are paths with the reason why, a key of `UNUSABLE`; `left_out` counts
@@ -51,17 +61,28 @@ class Listing:
     """
 
     folder: str
-    chunks: list[tuple[bytes, array[int] | None]] = field(default_factory=list)
+    spill: Spill = field(default_factory=Spill)
     count: int = 0
     settled: bool = True
     started_ns: int = field(default_factory=time.time_ns)
     unusable: list[tuple[str, str]] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
     links: dict[str, tuple[int, str]] = field(default_factory=dict)
+    _chunks: list[_Chunk] = field(default_factory=list, init=False)
+
+    @property
+    def chunks(self) -> Iterator[tuple[bytes, array[int] | None]]:
+        """The chunks in order, each read as it is asked for."""
+        return ((self.spill.get(chunk.names), self._stats(chunk)) for chunk in self._chunks)
+
+    @property
+    def blobs(self) -> Iterator[bytes]:
+        """The names of each chunk."""
+        return (self.spill.get(chunk.names) for chunk in self._chunks)
 
     def names(self) -> Iterator[str]:
         """The relative paths, in order."""
-        return (name for blob, _ in self.chunks for name in blob.decode().split("\0"))
+        return (name for blob in self.blobs for name in blob.decode().split("\0"))
 
     def leave_out(self, folders: Iterable[str], files: Iterable[str]) -> None:
         """Forget `files`, in any case, and what is in subfolders called as one of `folders`; `left_out` counts both."""
@@ -88,10 +109,10 @@ class Listing:
         The others are `unusable`.
         """
         end = suffix.encode()
-        if all((blob + b"\0").count(end + b"\0") == blob.count(b"\0") + 1 for blob, _ in self.chunks):
+        if all((blob + b"\0").count(end + b"\0") == blob.count(b"\0") + 1 for blob in self.blobs):
             return
         taken: dict[bytes, bytes] = {}
-        for name in itertools.chain.from_iterable(blob.split(b"\0") for blob, _ in self.chunks):
+        for name in itertools.chain.from_iterable(blob.split(b"\0") for blob in self.blobs):
             first = taken.setdefault(name[: -len(end)], name)
             if (not name.endswith(end), name) < (not first.endswith(end), first):
                 taken[name[: -len(end)]] = name
@@ -114,7 +135,8 @@ class Listing:
     def retain(self, wanted: Callable[[bytes], bool], concerns: Callable[[bytes], bool] = bool) -> list[bytes]:
         """Forget the paths that are not `wanted`, in the chunks that it `concerns`; returns them."""
         dropped: list[bytes] = []
-        for i, (blob, stats) in enumerate(self.chunks):
+        for i, chunk in enumerate(self._chunks):
+            blob = self.spill.get(chunk.names)
             if not concerns(blob):
                 continue
             names = blob.split(b"\0")
@@ -122,18 +144,19 @@ class Listing:
             kept = set(keep)
             dropped += [name for n, name in enumerate(names) if n not in kept]
             self.count -= len(names) - len(keep)
+            stats = self._stats(chunk)
             left = None if stats is None else array("q", [v for n in keep for v in stats[4 * n : 4 * n + 4]])
-            self.chunks[i] = (b"\0".join([names[n] for n in keep]), left)
-        self.chunks = [chunk for chunk in self.chunks if chunk[0]]
+            self._chunks[i] = self._chunk(len(keep), b"\0".join([names[n] for n in keep]), left)
+        self._chunks = [chunk for chunk in self._chunks if chunk.files]
         return dropped
 
     def forget_links(self) -> None:
         """Take the time of a file's content for that of its state, which each hard link to it changes."""
-        changed = [array("q", stats) for _, stats in self.chunks if stats is not None]
-        for stats in changed:
-            stats[2::4] = stats[1::4]
-        self.chunks = [(blob, stats) for (blob, _), stats in zip(self.chunks, changed, strict=True)]
-        self.settled = all(map(self._settles, changed))
+        self.settled = True
+        for i, chunk in enumerate(self._chunks):
+            if (stats := self._stats(chunk)) is not None:
+                stats[2::4] = stats[1::4]
+                self._set_stats(i, stats)
 
     def take(self, names: list[str], stats: list[int] | array[int], *, with_stats: bool) -> None:
         """Move `names` and their `stats` (four numbers each) into a chunk; both lists are empty afterwards.
@@ -150,21 +173,35 @@ class Listing:
             _drop_undecodable(names, stats, self, with_stats)
             blob = "\0".join(names).encode()
         if names:
-            self.chunks.append((blob, array("q", stats) if with_stats else None))
+            self._chunks.append(self._chunk(len(names), blob, array("q", stats) if with_stats else None))
             self.count += len(names)
             count_files(len(names))
             self.settled = self.settled and self._settles(stats)
         names.clear()
         del stats[:]
 
-    def add_stats(self, stats: memoryview) -> None:
-        """Give a listing of names the stats of all its files, in its order: four int64 each."""
-        position, self.settled = 0, True
-        for i, (names, _) in enumerate(self.chunks):
-            count = names.count(b"\0") + 1
-            some = array("q", stats[4 * position : 4 * (position + count)].tobytes())
-            self.chunks[i] = (names, some)
-            position, self.settled = position + count, self.settled and self._settles(some)
+    def add_stats(self, rows: Iterable[array[int]]) -> None:
+        """Give a listing of names the stats of all its files, in its order: four numbers each.
+
+        Each of `rows` is of one or more whole chunks.
+        """
+        following, left = iter(rows), array("q")
+        self.settled = True
+        for i, chunk in enumerate(self._chunks):
+            left = left or next(following)
+            self._set_stats(i, left[: 4 * chunk.files])
+            left = left[4 * chunk.files :]
+
+    def _chunk(self, files: int, names: bytes, stats: array[int] | None) -> _Chunk:
+        return _Chunk(files, self.spill.put(names), None if stats is None else self.spill.put(stats.tobytes()))
+
+    def _stats(self, chunk: _Chunk) -> array[int] | None:
+        return None if chunk.stats is None else array("q", self.spill.get(chunk.stats))
+
+    def _set_stats(self, number: int, stats: array[int]) -> None:
+        """Give the chunk of this number `stats`, beside what was found of others since `settled` was set."""
+        self._chunks[number] = self._chunks[number]._replace(stats=self.spill.put(stats.tobytes()))
+        self.settled = self.settled and self._settles(stats)
 
     def _settles(self, stats: Sequence[int]) -> bool:
         """Whether files of these stats, four numbers each, had not just changed when the listing began."""
@@ -178,11 +215,11 @@ class Listing:
         state.update(
             "\0".join(f"{home} {found}" for home, found in sorted(self.links.items())).encode(errors="replace")
         )
-        for names, stats in self.chunks:
-            state.update(names)
+        for chunk in self._chunks:
+            state.update(self.spill.get(chunk.names))
             state.update(b"\0\0")
-            if stats is not None:
-                state.update(stats)
+            if chunk.stats is not None:
+                state.update(self.spill.get(chunk.stats))
         return state.digest()
 
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 from pipeline.base.errors import CocoDiyError, StorageError, UnavailableError
 from pipeline.runtime.counters import count_file
 from pipeline.storage.listing import Listing
+from pipeline.storage.spill import Spill
 from pipeline.storage.traits import Traits
 
 T = TypeVar("T")
@@ -176,12 +177,12 @@ class Location:
         """Whether there is any file here, or a folder that can hold one."""
         return self.exists()
 
-    def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
+    def listing(self, suffixes: frozenset[str], *, with_stats: bool, spill: Spill | None = None) -> Listing:
         """Files whose suffix is one of `suffixes`, in subfolders too.
 
         A single suffix (``.txt``) is meant as it is written; several (``.jpg``, ``.png``) in any case.
 
-        With `with_stats` also four numbers each that change when the file does.
+        With `with_stats` also four numbers each that change when the file does. Both are kept in `spill`, if given.
         """
         raise self._cannot("be listed")
 

@@ -10,7 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import pipeline
+from pipeline.stages.index import assignment
 from pipeline.stages.index.reader import Index
+from pipeline.storage import spill
 from pipeline.tables import schema
 from tests.conftest import CROWD_CONFIG, MakeSubset, Subset
 from tests.support.helpers import NAMES, contents, make_tree, slow
@@ -38,6 +40,20 @@ def test_any_scheduler(wanted: Subset, expected: dict[str, bytes], engine: str) 
     words = ["--scheduler", scheduler, *(["--workers", workers] if workers else [])]
     wanted.build(*words, "--set", "index.buckets=7")
     assert contents(wanted.target, record=True) == expected
+
+
+def test_listings_in_memory_or_in_a_file(crowd: Path, make_subset: MakeSubset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index is the same, whether what was listed waits in memory or in a file, and how much is assigned at once."""
+    made = []
+    for name, limit, block in (("memory", 1 << 30, 65_536), ("file", 0, 7)):
+        monkeypatch.setattr(spill, "IN_MEMORY", limit)
+        monkeypatch.setattr(assignment, "_BLOCK", block)
+        subset = make_subset(crowd, name)
+        for _ in range(2):  # first of names, then with stats, which are to be those that reading found
+            subset.command("index", "--set", "index.buckets=3")
+            made.append(contents(subset.workdir / "index"))
+    assert made[1:] == made[:-1]
+    assert len(made[0]) > 3 * 4
 
 
 @pytest.mark.slow

@@ -44,6 +44,11 @@ class Scan:
         return str(state.hexdigest())
 
     @property
+    def spill(self) -> storage.Spill:
+        """Where the listings are kept, and what is made of them."""
+        return self.splits[0][0].spill
+
+    @property
     def files(self) -> int:
         """Files listed, labels and images."""
         return sum(labels.count + (images.count if images else 0) for labels, images in self.splits)
@@ -123,7 +128,8 @@ def scan_source(
             # Names only: a copy asks for size and time of the images that it takes, often 3 of a hundred. But where
             # the size of an image decides about rows, a changed one must be seen.
             jobs.append((split.images, frozenset(IMAGE_SUFFIXES), sized))
-    listings = _list_all(jobs, keep) if engine is None else engine.background(_list_all, jobs, keep)()
+    spill = storage.Spill(keep)
+    listings = _list_all(jobs, keep, spill) if engine is None else engine.background(_list_all, jobs, keep, spill)()
     for listing in listings:
         listing.leave_out(LEFT_OUT_FOLDERS, LEFT_OUT_FILES)
     found = iter(listings)
@@ -152,8 +158,8 @@ def keep_splits_apart(found: Sequence[tuple[IndexSpec, Scan]]) -> None:
         notes[spec.name].append(note)
 
 
-def _list_all(jobs: list[_ListingJob], keep: str | None) -> list[Listing]:
-    """Listings of folders; of single files, joined by NUL, where there are no suffixes."""
+def _list_all(jobs: list[_ListingJob], keep: str | None, spill: storage.Spill) -> list[Listing]:
+    """Listings of folders, kept in `spill`; of single files, joined by NUL, where there are no suffixes."""
     found = []
     for path, suffixes, stats in jobs:
         if suffixes is None:
@@ -161,13 +167,14 @@ def _list_all(jobs: list[_ListingJob], keep: str | None) -> list[Listing]:
             continue
         location = storage.locate(path, keep)
         if callable(stats):
-            listing = location.listing(suffixes, with_stats=False)
+            listing = location.listing(suffixes, with_stats=False, spill=spill)
             stats = stats(listing.count)  # noqa: PLW2901
             if not stats:
                 found.append(listing)
                 continue
         # Elsewhere than in a folder sizes come along, and batches of label files are cut by them.
-        found.append(location.listing(suffixes, with_stats=stats or (len(suffixes) == 1 and location.local is None)))
+        stats = stats or (len(suffixes) == 1 and location.local is None)  # noqa: PLW2901
+        found.append(location.listing(suffixes, with_stats=stats, spill=spill))
     return found
 
 

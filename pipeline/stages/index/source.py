@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ PASSING = {"unreadable", "changed", "vanished"}
 
 if TYPE_CHECKING:
     from pipeline.reports.documents import SourceTotals
+    from pipeline.stages.index.assignment import Assignment, BucketFiles
     from pipeline.stages.index.scan import Scan
     from pipeline.stages.index.single_file import BucketShare, ParsedSource
 
@@ -46,9 +47,7 @@ def update(
     keep: str | None = None,
 ) -> IndexInfo:
     """Bring the index at `directory` up to date with `found`; returns what `index.json` then says."""
-    import numpy as np
-
-    from pipeline.stages.index.buckets import add_stats, assign, unclaimed_images
+    from pipeline.stages.index.assignment import assign, unclaimed_images
 
     existing = IndexInfo.read(directory)
     digest, spec_digest = found.digest(spec), spec.digest()
@@ -68,25 +67,24 @@ def update(
         count = bucket_count(buckets, whole.images, before, whole.document["text"])
         return _update_whole(whole, directory, found, count, engine, progress, keep)
     count = bucket_count(buckets, found.images, before)
-    payloads, order = assign(spec, found, count)
-    function = functools.partial(index_bucket, spec, directory, count, keep, unclaimed_images(spec, found))
+    assigned = assign(spec, found, count)
+    function = functools.partial(index_bucket, spec, directory, count, keep, unclaimed_images(spec, found, assigned))
     drop_foreign_parts(directory, count)
     summaries: dict[int, dict[str, SourceTotals]] = {}
-    stats = np.zeros((found.files if not found.with_stats else 0, 4), np.int64)
     with progress.stage("index", found.label_files) as step:
         if usable is not None and found.with_stats:
-            summaries |= _unchanged(directory, made_of(spec_digest, count), payloads)
-            step.add(sum(payloads[bucket].labels for bucket in summaries))
-        tasks = [(bucket, payload) for bucket, payload in enumerate(payloads) if bucket not in summaries]
-        labels = sum(payloads[bucket].labels for bucket, _ in tasks)
+            summaries |= _unchanged(directory, made_of(spec_digest, count), assigned)
+            step.add(sum(int(assigned.labels[bucket]) for bucket in summaries))
+        tasks = [(bucket, assigned.files_of(bucket)) for bucket in range(count) if bucket not in summaries]
+        labels = sum(int(assigned.labels[bucket]) for bucket, _ in tasks)
         # Of a bucket that is there few files are read, and its tables: a third of the work.
         for done in engine.map(function, tasks, files=labels if usable is None else labels // 4):
             summaries[done.bucket] = done.summary
             if not found.with_stats:
-                stats[order[done.bucket]] = np.frombuffer(done.stats, np.int64).reshape(-1, 4)
+                assigned.keep_stats(done.bucket, done.stats)
             step.add(done.files)
     if not found.with_stats:
-        add_stats(found, stats)
+        assigned.add_stats(found)
         digest = found.digest(spec)
     totals = _sum(summaries)
     if _any_passing(totals):
@@ -96,11 +94,12 @@ def update(
     return _finish(IndexInfo(asdict(spec), spec_digest, count, digest, totals, names, document), directory, found)
 
 
-def _unchanged(
-    directory: str, made_by: dict[str, Any], listings: Sequence[BucketListing]
-) -> dict[int, dict[str, SourceTotals]]:
+def _unchanged(directory: str, made_by: dict[str, Any], assigned: Assignment) -> dict[int, dict[str, SourceTotals]]:
     """The counts of the buckets that need not be opened, see `parts.unchanged`."""
-    found = {bucket: unchanged(directory, bucket, made_by, one.digest()) for bucket, one in enumerate(listings)}
+    found = {
+        bucket: unchanged(directory, bucket, made_by, assigned.listing(bucket).digest())
+        for bucket in range(assigned.buckets)
+    }
     return {bucket: summary for bucket, summary in found.items() if summary is not None}
 
 
@@ -186,12 +185,12 @@ def index_bucket(
     keep: str | None,
     unclaimed: tuple[bytes, ...],
     bucket: int,
-    payload: BucketListing,
+    payload: BucketFiles | BucketListing,
 ) -> BucketDone:
-    """Make or update one bucket; `keep` is as in `storage.locate`, `unclaimed` as in `unclaimed_images`."""
+    """Make or update one bucket of these files; `keep` is as in `storage.locate`, `unclaimed` as `unclaimed_images`."""
     from pipeline.stages.index.bucket import BucketTask, update_bucket
 
-    return update_bucket(BucketTask(spec, directory, buckets, keep, bucket), payload, unclaimed)
+    return update_bucket(BucketTask(spec, directory, buckets, keep, bucket), payload.listing(), unclaimed)
 
 
 def index_share(

@@ -22,6 +22,7 @@ from pipeline.storage.archives.folder import ZipFolder
 from pipeline.storage.archives.table import Table, cache_table, cached_table, know_table, known_table
 from pipeline.storage.listing import Listing
 from pipeline.storage.location import Add, EndsWhole, FetchCost, Limits, is_too_large, too_large, unknown_end
+from pipeline.storage.spill import Spill
 from pipeline.storage.web.folder import RemoteBytes
 
 #: Wanted members with less than this between them come by one request: another costs about as much.
@@ -84,10 +85,10 @@ class RemoteZip(RemoteBytes, ZipFolder):
             known = self._refresh() if cached is None else know_table(self.archive, path, stamp, cached[1])
         return known
 
-    def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
+    def listing(self, suffixes: frozenset[str], *, with_stats: bool, spill: Spill | None = None) -> Listing:
         """See `Location.listing`; asks whether the archive is still the same."""
         self._refresh()
-        return ZipFolder.listing(self, suffixes, with_stats=with_stats)
+        return ZipFolder.listing(self, suffixes, with_stats=with_stats, spill=spill)
 
     def _refresh(self) -> Table:
         """Ask for the end of the archive, and where it is another one than before, for its directory."""

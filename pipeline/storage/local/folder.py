@@ -38,6 +38,7 @@ from pipeline.storage.local.walk import folder_times, list_files, list_flat, lis
 from pipeline.storage.local.write import write_many, write_whole
 from pipeline.storage.location import Copies, Fetched, FileEnds, Fingerprint, Results, WritableLocation
 from pipeline.storage.paths import local_path
+from pipeline.storage.spill import Spill
 from pipeline.storage.traits import Traits, traits_of
 
 
@@ -76,9 +77,9 @@ class LocalFolder(WritableLocation):
         """See `Location.exists`."""
         return os.path.isdir(self.local)
 
-    def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
+    def listing(self, suffixes: frozenset[str], *, with_stats: bool, spill: Spill | None = None) -> Listing:
         """See `Location.listing`; the numbers are size, mtime_ns, ctime_ns and inode."""
-        return list_folder(self.local, suffixes, with_stats=with_stats)
+        return list_folder(self.local, suffixes, with_stats=with_stats, spill=spill)
 
     def listing_of(self, paths: Sequence[str]) -> Listing:
         """See `Location.listing_of`."""

@@ -15,11 +15,15 @@ from pipeline.base.os_errors import storage_error
 from pipeline.base.stale import with_new_handle
 from pipeline.runtime.counters import WATCHING
 from pipeline.storage.listing import Listing, is_nobodys
+from pipeline.storage.spill import Spill
 
 #: Files in a chunk; in the largest chunks half of the stats are another process's.
 _STEP = 65_536
 
 _SHARE = 32_768
+
+#: Numbers that are Python's at once: as objects they take five times their memory.
+_NUMBERS = 16_384
 
 
 def list_files(folder: str, paths: Sequence[str]) -> Listing:
@@ -33,12 +37,13 @@ def list_files(folder: str, paths: Sequence[str]) -> Listing:
     return listing
 
 
-def list_folder(folder: str, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
+def list_folder(folder: str, suffixes: frozenset[str], *, with_stats: bool, spill: Spill | None = None) -> Listing:
     """List the files below `folder` whose suffix, in lower case, is one of `suffixes` (``.txt``).
 
-    With `with_stats` also their size and times. Raises `StorageError` where the folder cannot be listed.
+    With `with_stats` also their size and times; all is kept in `spill`. Raises `StorageError` where the folder cannot
+    be listed.
     """
-    listing = Listing(folder)
+    listing = Listing(folder, spill or Spill())
     single = next(iter(suffixes)) if len(suffixes) == 1 else None
     visited: set[tuple[int, int]] = set()
     links = _Links(listing.links)
@@ -134,7 +139,7 @@ def _stats(names: list[str], fd: int) -> array[int]:
 
 def _stats_of(names: Sequence[str], fd: int | None) -> tuple[array[int], list[int]]:
     """The stats of files in the directory `fd` (None: by path), and the positions of those that are gone."""
-    stats: list[int] = []
+    stats, some = array("q"), list[int]()
     gone = []
     for i, name in enumerate(names):
         try:
@@ -142,8 +147,12 @@ def _stats_of(names: Sequence[str], fd: int | None) -> tuple[array[int], list[in
         except FileNotFoundError:
             gone.append(i)
             continue
-        stats.extend((s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino))
-    return array("q", stats), gone
+        some.extend((s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino))
+        if len(some) >= _NUMBERS:
+            stats.fromlist(some)
+            some.clear()
+    stats.fromlist(some)
+    return stats, gone
 
 
 def _packed(stats: array[int], gone: list[int]) -> bytes:

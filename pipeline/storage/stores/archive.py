@@ -13,6 +13,7 @@ from pipeline.storage.archives.remote import RemoteZip, Span
 from pipeline.storage.archives.table import known_table
 from pipeline.storage.listing import Listing
 from pipeline.storage.location import Limits
+from pipeline.storage.spill import Spill
 from pipeline.storage.stores.folder import RemoteFolder
 
 #: Requests at once.
@@ -38,11 +39,11 @@ class StoreZip(RemoteZip):
 
     def has_files(self) -> bool:
         """See `Location.has_files`."""
-        return any(name.startswith(self.prefix) for name in self.table().names)
+        return self._holds(self.table())
 
-    def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
+    def listing(self, suffixes: frozenset[str], *, with_stats: bool, spill: Spill | None = None) -> Listing:
         """See `Location.listing`; what is of a single suffix is labels, and neighbours come by one request now."""
-        found = super().listing(suffixes, with_stats=with_stats)
+        found = super().listing(suffixes, with_stats=with_stats, spill=spill)
         if len(suffixes) == 1 and self._workdir is not None:
             self.gather(list(found.names()), _LIMITS, lambda _: None)
         return found

@@ -18,6 +18,7 @@ from pipeline.storage.address import Address, why_invalid
 from pipeline.storage.listing import Listing
 from pipeline.storage.location import RUNNING, Copies, Fetched, Fingerprint, Results, WritableLocation
 from pipeline.storage.settling import settle_ns
+from pipeline.storage.spill import Spill
 from pipeline.storage.stores.batch import Batch, read_parts
 from pipeline.storage.stores.client import Client, Entry
 from pipeline.storage.stores.connect import client_for
@@ -56,9 +57,11 @@ class RemoteFolder(WritableLocation):
         """See `Location.exists`: whether there is any file."""
         return peek(self.url, self._list(""))
 
-    def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
+    def listing(self, suffixes: frozenset[str], *, with_stats: bool, spill: Spill | None = None) -> Listing:
         """See `Location.listing`; the numbers come along anyway: size, 64 bits of the etag (or time), time or 0, 1."""
-        return _listing(self.url, whole_listing(self.url, self._list("")), suffixes, with_stats=with_stats)
+        listing = Listing(self.url, spill or Spill())
+        _fill(listing, whole_listing(self.url, self._list("")), suffixes, with_stats=with_stats)
+        return listing
 
     def names(self, folder: str = "") -> set[str]:
         """See `Location.names`."""
@@ -241,9 +244,8 @@ def _guard(scratch: WritableLocation | None) -> Guard:
     return scratch.guard if isinstance(scratch, RemoteFolder) else unguarded
 
 
-def _listing(url: str, chunks: Iterable[Sequence[Entry]], suffixes: frozenset[str], *, with_stats: bool) -> Listing:
-    """Those of the files in `chunks`, all of the folder `url`, that have one of the `suffixes`."""
-    listing = Listing(url)
+def _fill(listing: Listing, chunks: Iterable[Sequence[Entry]], suffixes: frozenset[str], *, with_stats: bool) -> None:
+    """Add those of the files in `chunks`, which are all of its folder, that have one of the `suffixes`."""
     single = next(iter(suffixes)) if len(suffixes) == 1 else None
     names: list[str] = []
     stats: list[int] = []
@@ -261,4 +263,3 @@ def _listing(url: str, chunks: Iterable[Sequence[Entry]], suffixes: frozenset[st
             listing.take(names, stats, with_stats=with_stats)
     if names:
         listing.take(names, stats, with_stats=with_stats)
-    return listing

@@ -28,6 +28,7 @@ from pipeline.storage.location import (
     Location,
     unknown_end,
 )
+from pipeline.storage.spill import Spill
 from pipeline.storage.web.cache import ImageCache
 from pipeline.storage.web.client import Web, check_url
 from pipeline.storage.web.transfer import Transfer, lost, parse_range
@@ -109,7 +110,7 @@ class HttpFolder(RemoteBytes):
             "zip://FOLDER::URL"
         )
 
-    def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
+    def listing(self, suffixes: frozenset[str], *, with_stats: bool, spill: Spill | None = None) -> Listing:
         """See `Location.listing`: there is none."""
         raise ConfigError(
             f"{self.url}: a web server lists no files; as images name the URL with their suffix, "

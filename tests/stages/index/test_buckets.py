@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.base.text import composed
-from pipeline.stages.index.buckets import assign, bucket_count, unclaimed_images
+from pipeline.stages.index.assignment import assign, unclaimed_images
+from pipeline.stages.index.buckets import bucket_count
 from pipeline.stages.index.image_lists import ListedSplits
 from pipeline.stages.index.scan import Scan
 from pipeline.storage.listing import Listing
@@ -22,10 +23,10 @@ CHUNKS = st.lists(
 )
 
 
-def _listing(chunks: list[list[str]], suffix: str) -> Listing:
-    """A listing of `chunks`; the sizes of its files count up."""
+def _listing(*all_of: tuple[list[list[str]], str]) -> Listing:
+    """A listing of chunks with the suffix of their files; the sizes of these count up."""
     listing, size = Listing("folder"), 0
-    for chunk in chunks:
+    for chunk, suffix in ((chunk, suffix) for chunks, suffix in all_of for chunk in chunks):
         names, stats = [f"{stem}{suffix}" for stem in chunk], array("q")
         for _ in names:
             size += 1
@@ -56,12 +57,12 @@ def test_a_bucket_has_some_thousand_images_or_as_much_text(
 @given(CHUNKS, CHUNKS, st.sampled_from([1, 2, 64]))
 def test_a_file_that_is_listed_again_comes_once(labels: list[list[str]], images: list[list[str]], buckets: int) -> None:
     """By its last entry, in one bucket; the listing counts it once, and is a listing without the others."""
-    nothing = _listing([], ".txt"), None
-    found = Scan([(_listing(labels, ".txt"), _listing(images, ".jpg")), nothing], True, ListedSplits([], [], b""))
-    payloads, order = assign(SPEC, found, buckets)
-    positions = [p for some in order for p in some.tolist()]
-    assert sorted(positions) == list(range(found.files))
-    assert [p.count for p in payloads] == [len(some) for some in order]
+    pair = _listing((labels, ".txt")), _listing((images, ".jpg"))
+    found = Scan([pair, (_listing(), None)], True, ListedSplits([], [], b""))
+    assigned = assign(SPEC, found, buckets)
+    payloads = [assigned.listing(bucket) for bucket in range(buckets)]
+    assert sum(p.count for p in payloads) == found.files
+    assert [sum(g.files for g in p.groups if g.kind == 0) for p in payloads] == assigned.labels.tolist()
     for listing, chunks, suffix in zip(found.splits[0], (labels, images), (".txt", ".jpg"), strict=True):
         assert listing is not None
         last = {f"{stem}{suffix}": n for n, stem in enumerate([stem for chunk in chunks for stem in chunk], 1)}
@@ -75,12 +76,12 @@ def test_an_image_is_unclaimed_where_no_label_file_has_its_stem(
     labels: list[list[str]], jpegs: list[list[str]], pngs: list[list[str]]
 ) -> None:
     """In either form of Unicode. Without a label file that lacks its own none is asked for, so none is named."""
-    images = _listing(jpegs, ".jpg")
-    images.chunks += _listing(pngs, ".PNG").chunks
-    found = Scan([(_listing(labels, ".xml"), images), (_listing([], ".xml"), None)], True, ListedSplits([], [], b""))
+    pair = _listing((labels, ".xml")), _listing((jpegs, ".jpg"), (pngs, ".PNG"))
+    found = Scan([pair, (_listing(), None)], True, ListedSplits([], [], b""))
     names = [f"{stem}{suffix}" for some, suffix in ((jpegs, ".jpg"), (pngs, ".PNG")) for one in some for stem in one]
     claimed, there = ({composed(stem) for some in all_of for stem in some} for all_of in (labels, [*jpegs, *pngs]))
-    expected = sorted(name.encode() for name in names if composed(name[:-4]) not in claimed)
+    expected = sorted({name.encode() for name in names if composed(name[:-4]) not in claimed})
     spec = replace(SPEC, format="voc")
-    assert unclaimed_images(spec, found) == (b"" if claimed <= there else b"\0".join(expected), b"")
-    assert unclaimed_images(SPEC, found) == (b"", b"")
+    assigned = assign(spec, found, 3)
+    assert unclaimed_images(spec, found, assigned) == (b"" if claimed <= there else b"\0".join(expected), b"")
+    assert unclaimed_images(SPEC, found, assigned) == (b"", b"")

@@ -1,0 +1,83 @@
+"""Bytes that wait in a file without a name, so that memory does not grow with the files that are listed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+import weakref
+from typing import Any, TypeAlias
+
+from pipeline.base.os_errors import storage_error
+
+#: What was put into a spill: itself, while that takes little memory, or where it begins in the file and its length.
+Kept: TypeAlias = "bytes | tuple[int, int]"
+
+#: So many bytes are kept in memory: of some ten thousand files.
+IN_MEMORY = 1 << 20
+
+
+class Spill:
+    """Bytes of this run below `folder`, beyond `IN_MEMORY` of them; all in memory where that is None, or has no room.
+
+    The file is gone with the process, however that ends. A pickled one is the same file in a helper of this process,
+    which may put bytes there and send it back, for as long as this one is held, and puts nothing itself.
+    """
+
+    #: The file's descriptor; -1 where there is none.
+    _file = -1
+
+    def __init__(self, folder: str | None = None) -> None:
+        self._folder = folder or ""
+        self._path = ""
+        self._end = self._held = 0
+        if folder is not None:
+            with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=folder) as file:
+                self._open(os.dup(file.fileno()))
+                self._path = f"/proc/{os.getpid()}/fd/{self._file}"
+
+    def _open(self, descriptor: int) -> None:
+        self._file = descriptor
+        weakref.finalize(self, os.close, descriptor)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_file"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        if self._path:
+            try:
+                self._open(os.open(self._path, os.O_RDWR | os.O_CLOEXEC))
+            except OSError:  # no system with such paths: what is put here stays in memory
+                if self._end:
+                    raise
+
+    def put(self, data: bytes) -> Kept:
+        """Keep `data`; what this returns is what `get` wants."""
+        if self._file >= 0 and self._held + len(data) > IN_MEMORY:
+            done = 0
+            with contextlib.suppress(OSError):  # the disk is full, and nobody waits for this file
+                while done < len(data):
+                    done += os.pwrite(self._file, memoryview(data)[done:], self._end + done)
+                self._end += len(data)
+                return self._end - len(data), len(data)
+        self._held += len(data)
+        return data
+
+    def get(self, kept: Kept, begin: int = 0, end: int | None = None) -> bytes:
+        """What was put, or those of its bytes from `begin` to `end`, which it has."""
+        if isinstance(kept, bytes):
+            return kept[begin:end]
+        at, size = kept
+        position, left = at + begin, (size if end is None else end) - begin
+        parts = []
+        try:
+            while left > 0:
+                parts.append(os.pread(self._file, left, position))
+                if not parts[-1]:
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
+                left, position = left - len(parts[-1]), position + len(parts[-1])
+        except OSError as error:
+            raise storage_error(error, self._folder, "read") from None
+        return b"".join(parts)
