@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline import storage
 from pipeline.base.digest import digest_of
 from pipeline.runtime.counters import WRITTEN, count
+
+#: A system call takes so many pieces.
+_AT_ONCE = 1000
 
 
 @dataclass
@@ -71,15 +74,16 @@ class PartFile:
         """A descriptor of what came, to read and write."""
         return storage.open_own(self.path, os.O_RDWR | os.O_CREAT, "written")
 
-    def put(self, fd: int, offset: int, data: bytes) -> None:
-        """Write what came. Raises `StorageError`."""
+    def put(self, fd: int, offset: int, pieces: Sequence[bytes]) -> int:
+        """Write what came; the offset behind it. Raises `StorageError`."""
+        start = offset
         try:
-            done = os.pwrite(fd, data, offset)
-            while done < len(data):
-                done += os.pwrite(fd, memoryview(data)[done:], offset + done)
+            for i in range(0, len(pieces), _AT_ONCE):
+                offset += _write_at(fd, offset, pieces[i : i + _AT_ONCE])
         except OSError as error:
             raise storage.storage_error(error, self.path, "written") from None
-        count(WRITTEN, len(data))
+        count(WRITTEN, offset - start)
+        return offset
 
     def note(self, fd: int, state: State) -> None:
         """Write down the progress of the ranges: what is written down is on the disk, whatever happens then."""
@@ -114,6 +118,16 @@ def remove(path: str) -> None:
     """Delete a file, if it is there."""
     with contextlib.suppress(OSError):
         os.unlink(path)
+
+
+def _write_at(fd: int, offset: int, pieces: Sequence[bytes]) -> int:
+    """Write all of `pieces` at `offset`, however little a call takes; their size."""
+    done, size = os.pwritev(fd, pieces, offset), sum(map(len, pieces))
+    if done < size:
+        data = memoryview(b"".join(pieces))
+        while done < size:
+            done += os.pwrite(fd, data[done:], offset + done)
+    return size
 
 
 def _digest(noted: dict[str, Any]) -> str:
