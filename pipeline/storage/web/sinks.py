@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 #: So many lots of pieces may wait to be taken.
-_AHEAD = 4
+_AHEAD = 1
 
 _Sink = Callable[[int, Sequence[bytes]], None]
 

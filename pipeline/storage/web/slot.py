@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 _CONNECT_S = 30
 
-#: Bytes that a connection takes at a time; with a limit, all of them together take some tenths of a second's share.
-_BUFFER, _LEAST_BUFFER, _SHARES = 512 * 1024, 1024, 20
+#: Bytes that a connection, and that all of them take at a time: libcurl reads up to ten times as much before it returns.
+#: With a limit, all of them together take some tenths of a second's share.
+_BUFFER, _BUFFERS, _LEAST_BUFFER, _SHARES = 512 * 1024, 4 << 20, 1024, 20
 
 #: A body of more bytes is large: its memory is not used again for the next one.
 LARGE = 1 << 20
@@ -45,9 +46,10 @@ class Session:
 
 
 def _buffer_size(limits: Limits) -> int:
+    most = min(_BUFFER, _BUFFERS // limits.connections)
     if not limits.bytes_per_second:
-        return _BUFFER
-    return min(max(limits.bytes_per_second // (_SHARES * limits.connections), _LEAST_BUFFER), _BUFFER)
+        return most
+    return min(max(limits.bytes_per_second // (_SHARES * limits.connections), _LEAST_BUFFER), most)
 
 
 class Slot:
