@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 _CONNECT_S = 30
 
-#: Bytes that a connection, and that all of them take at a time: libcurl reads up to ten times as much before it returns.
-#: With a limit, all of them together take some tenths of a second's share.
+#: Bytes that a connection, and that all of them take at a time: libcurl reads up to ten times as much before it
+#: returns. With a limit, all of them together take some tenths of a second's share.
 _BUFFER, _BUFFERS, _LEAST_BUFFER, _SHARES = 512 * 1024, 4 << 20, 1024, 20
 
 #: A body of more bytes is large: its memory is not used again for the next one.
