@@ -26,8 +26,6 @@ _FIRST_BYTES = 4 << 20
 
 _LEAST_PIECE, _MOST_PIECE = 8 << 20, 256 << 20
 
-_NOTE_EVERY_S = 1.0
-
 _CHUNK = 4 << 20
 
 _PART = 8 << 20
@@ -333,16 +331,8 @@ class _FromWeb(_Transport):
         return self.wanted.has_digest or not differs
 
     def _rest(self, web: Web, fd: int, state: State) -> None:
-        noted = time.monotonic()
-
-        def poll() -> None:
-            nonlocal noted
-            if time.monotonic() - noted >= _NOTE_EVERY_S:
-                self.part.note(fd, state)
-                noted = time.monotonic()
-
         transfers = (self._range(fd, state, one) for one in [r for r in state.ranges if r[1] < r[2]])
-        for transfer in web.run(transfers, poll=poll):
+        for transfer in web.run(transfers, poll=lambda: self.part.note_at_times(fd, state)):
             if transfer.status in (200, 416) or (transfer.status == 206 and not self._is_same(state, transfer.headers)):
                 raise _Changed
             if transfer.reason:
@@ -395,16 +385,14 @@ class _FromStore(_Transport):
 
     def _parts(self, fd: int, state: State, location: storage.Location, name: str) -> None:
         lacking = [r for r in state.ranges if r[1] < r[2]]
-        began = noted = time.monotonic()
+        began = time.monotonic()
         bytes_a_second, parts_a_second = self.limits.bytes_per_second, self.limits.requests_per_second
         parts = location.read_parts(name, [(at, stop) for _, at, stop in lacking], self.limits.connections)
         for number, (i, data) in enumerate(parts, 1):
             self._put(fd, lacking[i][1], [data])
             lacking[i][1] = lacking[i][2]
             self.moved += len(data)
-            if time.monotonic() - noted >= _NOTE_EVERY_S:
-                self.part.note(fd, state)
-                noted = time.monotonic()
+            self.part.note_at_times(fd, state)
             due = max(
                 self.moved / bytes_a_second if bytes_a_second else 0.0,
                 number / parts_a_second if parts_a_second else 0.0,

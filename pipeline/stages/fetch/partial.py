@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,9 @@ from typing import Any
 from pipeline import storage
 from pipeline.base.digest import digest_of
 from pipeline.runtime.counters import WRITTEN, count
+
+#: Progress is noted so often, in seconds: the less often, the longer a disk takes for it.
+_OFTEN_S, _SELDOM_S, _SHARE = 0.2, 1.0, 5
 
 #: A system call takes so many pieces.
 _AT_ONCE = 1000
@@ -52,6 +56,7 @@ class PartFile:
     def __init__(self, path: str) -> None:
         self.final = path
         self.path, self.notes, self.old = (f"{path}.{end}" for end in ("part", "part.json", "part.old"))
+        self._due, self._noted = 0.0, 0
 
     def recall(self, is_of: Callable[[State], bool]) -> State | None:
         """The state that an earlier run left, where `is_of` says that it is of this file.
@@ -72,6 +77,7 @@ class PartFile:
 
     def open(self) -> int:
         """A descriptor of what came, to read and write."""
+        self._due = time.monotonic() + _OFTEN_S
         return storage.open_own(self.path, os.O_RDWR | os.O_CREAT, "written")
 
     def put(self, fd: int, offset: int, pieces: Sequence[bytes]) -> int:
@@ -91,6 +97,16 @@ class PartFile:
         text = json.dumps({**noted, "digest": _digest(noted)})
         os.fdatasync(fd)
         storage.replace_with(self.notes, lambda path: _write_text(path, text))
+
+    def note_at_times(self, fd: int, state: State) -> None:
+        """Write the progress down where that is due: what came since is lost to a kill."""
+        begun = time.monotonic()
+        if begun < self._due or state.here == self._noted:
+            return
+        self._noted = state.here
+        self.note(fd, state)
+        now = time.monotonic()
+        self._due = now + min(max(_OFTEN_S, _SHARE * (now - begun)), _SELDOM_S)
 
     def close(self, fd: int, state: State) -> None:
         """Close it, and remove it where nothing came."""

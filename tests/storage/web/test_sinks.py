@@ -25,11 +25,13 @@ def test_pieces_are_taken_in_their_order_while_more_come() -> None:
         found.append((offset, list(pieces)))
         threads.add(threading.get_ident())
 
-    lots = [(i, [b"%d" % i]) for i in range(4)]
-    for lot in lots:
+    lots = [(i, [b"%d" % i]) for i in range(9)]
+    for lot in lots[:2]:
         sinks.put(sink, *lot)  # the first one waits meanwhile
     assert found == []
     go.set()
+    for lot in lots[2:]:
+        sinks.put(sink, *lot)
     sinks.settle()
     assert found == lots
     assert len(threads) == 1
