@@ -15,7 +15,7 @@ from pipeline.base.digest import digest_of
 from pipeline.runtime.counters import WRITTEN, count
 
 #: Progress is noted so often, in seconds: the less often, the longer a disk takes for it.
-_OFTEN_S, _SELDOM_S, _SHARE = 0.2, 1.0, 5
+_OFTEN_S, _SELDOM_S, _SHARE = 0.1, 1.0, 5
 
 #: A system call takes so many pieces.
 _AT_ONCE = 1000
