@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipeline import storage
@@ -25,8 +25,6 @@ from pipeline.storage.retry import FILE, retried
 _FIRST_BYTES = 4 << 20
 
 _LEAST_PIECE, _MOST_PIECE = 8 << 20, 256 << 20
-
-_NOTE_EVERY_S = 1.0
 
 _CHUNK = 4 << 20
 
@@ -216,9 +214,10 @@ class _Transport:
                 "says; correct that, or the URL"
             )
 
-    def _put(self, fd: int, offset: int, data: bytes) -> None:
-        self.part.put(fd, offset, data)
-        self._count(len(data))
+    def _put(self, fd: int, offset: int, pieces: Sequence[bytes]) -> int:
+        behind = self.part.put(fd, offset, pieces)
+        self._count(behind - offset)
+        return behind
 
     def _begin(self, state: State) -> None:
         """The size is known: say so, and see that there is room."""
@@ -247,20 +246,19 @@ class _FromWeb(_Transport):
     def _first(self, web: Web, fd: int, state: State, *, in_parts: bool) -> None:
         """The first bytes, which show size and state; or the whole file, from a server without ranges."""
 
-        def sink(offset: int, data: bytes) -> None:
+        def sink(offset: int, pieces: Sequence[bytes]) -> None:
             if offset == 0 and state.ranges:
                 raise _Whole  # it broke, and comes from the start again
             if offset == 0:
-                self._refuse_page(first.headers, data)
+                self._refuse_page(first.headers, pieces)
             if not state.ranges:
                 self._learn(first, state)
-            if self.wanted.size is not None and offset + len(data) > self.wanted.size:
+            if self.wanted.size is not None and offset + sum(map(len, pieces)) > self.wanted.size:
                 raise DataError(
                     f"{self.wanted.shown}: has more than the {plural(self.wanted.size, 'byte')} that "
                     "fetch.archives says; correct that, or the URL"
                 )
-            self._put(fd, offset, data)
-            state.ranges[0][1] = offset + len(data)
+            state.ranges[0][1] = self._put(fd, offset, pieces)
 
         first = Transfer(self.wanted.url, 0, _FIRST_BYTES if in_parts else None, sink=sink, whole_too=True)
         for transfer in web.run([first]):
@@ -287,11 +285,11 @@ class _FromWeb(_Transport):
                 "not be all of it; set size or sha256 in fetch.archives"
             )
 
-    def _refuse_page(self, headers: dict[str, str], data: bytes) -> None:
+    def _refuse_page(self, headers: dict[str, str], pieces: Sequence[bytes]) -> None:
         """Raise `StorageError` where the server sends a web page, as for a login, instead of the file."""
         if self.wanted.path.lower().endswith((".html", ".htm")):
             return
-        if headers.get("content-type", "").lower().startswith("text/html") or storage.is_page(data):
+        if headers.get("content-type", "").lower().startswith("text/html") or storage.is_page(b"".join(pieces[:2])):
             raise StorageError(
                 f"{self.wanted.shown}: the server sends a web page, perhaps a login, and not the file; "
                 "get it with a browser, or name another mirror with fetch.mirror"
@@ -333,16 +331,8 @@ class _FromWeb(_Transport):
         return self.wanted.has_digest or not differs
 
     def _rest(self, web: Web, fd: int, state: State) -> None:
-        noted = time.monotonic()
-
-        def poll() -> None:
-            nonlocal noted
-            if time.monotonic() - noted >= _NOTE_EVERY_S:
-                self.part.note(fd, state)
-                noted = time.monotonic()
-
         transfers = (self._range(fd, state, one) for one in [r for r in state.ranges if r[1] < r[2]])
-        for transfer in web.run(transfers, poll=poll):
+        for transfer in web.run(transfers, poll=lambda: self.part.note_at_times(fd, state)):
             if transfer.status in (200, 416) or (transfer.status == 206 and not self._is_same(state, transfer.headers)):
                 raise _Changed
             if transfer.reason:
@@ -351,11 +341,10 @@ class _FromWeb(_Transport):
     def _range(self, fd: int, state: State, one: list[int]) -> Transfer:
         """What brings the range `one`; nothing of an answer about another file is written."""
 
-        def sink(offset: int, data: bytes) -> None:
+        def sink(offset: int, pieces: Sequence[bytes]) -> None:
             if not self._is_same(state, transfer.headers):
                 raise _Changed
-            self._put(fd, offset, data)
-            one[1] = offset + len(data)
+            one[1] = self._put(fd, offset, pieces)
 
         transfer = Transfer(self.wanted.url, one[1], one[2], sink=sink)
         return transfer
@@ -396,16 +385,14 @@ class _FromStore(_Transport):
 
     def _parts(self, fd: int, state: State, location: storage.Location, name: str) -> None:
         lacking = [r for r in state.ranges if r[1] < r[2]]
-        began = noted = time.monotonic()
+        began = time.monotonic()
         bytes_a_second, parts_a_second = self.limits.bytes_per_second, self.limits.requests_per_second
         parts = location.read_parts(name, [(at, stop) for _, at, stop in lacking], self.limits.connections)
         for number, (i, data) in enumerate(parts, 1):
-            self._put(fd, lacking[i][1], data)
+            self._put(fd, lacking[i][1], [data])
             lacking[i][1] = lacking[i][2]
             self.moved += len(data)
-            if time.monotonic() - noted >= _NOTE_EVERY_S:
-                self.part.note(fd, state)
-                noted = time.monotonic()
+            self.part.note_at_times(fd, state)
             due = max(
                 self.moved / bytes_a_second if bytes_a_second else 0.0,
                 number / parts_a_second if parts_a_second else 0.0,

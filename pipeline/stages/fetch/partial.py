@@ -5,13 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline import storage
 from pipeline.base.digest import digest_of
 from pipeline.runtime.counters import WRITTEN, count
+
+#: Progress is noted so often, in seconds: the less often, the longer a disk takes for it.
+_OFTEN_S, _SELDOM_S, _SHARE = 0.1, 1.0, 5
+
+#: A system call takes so many pieces.
+_AT_ONCE = 1000
 
 
 @dataclass
@@ -49,6 +56,7 @@ class PartFile:
     def __init__(self, path: str) -> None:
         self.final = path
         self.path, self.notes, self.old = (f"{path}.{end}" for end in ("part", "part.json", "part.old"))
+        self._due, self._noted = 0.0, 0
 
     def recall(self, is_of: Callable[[State], bool]) -> State | None:
         """The state that an earlier run left, where `is_of` says that it is of this file.
@@ -69,17 +77,19 @@ class PartFile:
 
     def open(self) -> int:
         """A descriptor of what came, to read and write."""
+        self._due = time.monotonic() + _OFTEN_S
         return storage.open_own(self.path, os.O_RDWR | os.O_CREAT, "written")
 
-    def put(self, fd: int, offset: int, data: bytes) -> None:
-        """Write what came. Raises `StorageError`."""
+    def put(self, fd: int, offset: int, pieces: Sequence[bytes]) -> int:
+        """Write what came; the offset behind it. Raises `StorageError`."""
+        start = offset
         try:
-            done = os.pwrite(fd, data, offset)
-            while done < len(data):
-                done += os.pwrite(fd, memoryview(data)[done:], offset + done)
+            for i in range(0, len(pieces), _AT_ONCE):
+                offset += _write_at(fd, offset, pieces[i : i + _AT_ONCE])
         except OSError as error:
             raise storage.storage_error(error, self.path, "written") from None
-        count(WRITTEN, len(data))
+        count(WRITTEN, offset - start)
+        return offset
 
     def note(self, fd: int, state: State) -> None:
         """Write down the progress of the ranges: what is written down is on the disk, whatever happens then."""
@@ -87,6 +97,16 @@ class PartFile:
         text = json.dumps({**noted, "digest": _digest(noted)})
         os.fdatasync(fd)
         storage.replace_with(self.notes, lambda path: _write_text(path, text))
+
+    def note_at_times(self, fd: int, state: State) -> None:
+        """Write the progress down where that is due: what came since is lost to a kill."""
+        begun = time.monotonic()
+        if begun < self._due or state.here == self._noted:
+            return
+        self._noted = state.here
+        self.note(fd, state)
+        now = time.monotonic()
+        self._due = now + min(max(_OFTEN_S, _SHARE * (now - begun)), _SELDOM_S)
 
     def close(self, fd: int, state: State) -> None:
         """Close it, and remove it where nothing came."""
@@ -114,6 +134,16 @@ def remove(path: str) -> None:
     """Delete a file, if it is there."""
     with contextlib.suppress(OSError):
         os.unlink(path)
+
+
+def _write_at(fd: int, offset: int, pieces: Sequence[bytes]) -> int:
+    """Write all of `pieces` at `offset`, however little a call takes; their size."""
+    done, size = os.pwritev(fd, pieces, offset), sum(map(len, pieces))
+    if done < size:
+        data = memoryview(b"".join(pieces))
+        while done < size:
+            done += os.pwrite(fd, data[done:], offset + done)
+    return size
 
 
 def _digest(noted: dict[str, Any]) -> str:

@@ -141,7 +141,9 @@ class ImageCache:
         return self.files[path], bytes.fromhex(self.files[path][-_HEX:])
 
     def note_failures(self, reasons: dict[str, str]) -> None:
-        """Write down why images could not be had: those who copy them say so."""
+        """Write down why images could not be had: those who copy them say so. Nothing, where nothing is to be said."""
+        if not reasons and not os.path.exists(os.path.join(self.top, _FAILURES)):
+            return
         write_whole(self._root, _FAILURES, seal({"reasons": reasons}))
 
     def failures(self) -> dict[str, str]:

@@ -53,7 +53,7 @@ class Web:
     def run(self, transfers: Iterable[Transfer], *, poll: Callable[[], None] | None = None) -> Iterator[Transfer]:
         """Give the transfers as they are done or given up; `transfers` may be added to while this goes on.
 
-        `poll` is called a few times a second. Raises what a sink raises, and `Interrupted`.
+        `poll` is called some ten times a second. Raises what a sink raises, and `Interrupted`.
         """
         halt = threading.Event()
         yield from self._by_thread(Loop(self._session, iter(transfers), halt).run(), halt, poll)
@@ -100,7 +100,7 @@ class Web:
             while True:
                 check_stop()
                 try:
-                    one = done.get(timeout=0.2)
+                    one = done.get(timeout=0.1)
                 except queue.Empty:
                     if poll:
                         poll()

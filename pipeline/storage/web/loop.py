@@ -17,6 +17,7 @@ from pipeline.storage import retry
 from pipeline.storage.certificates import HOW_TO_TRUST
 from pipeline.storage.retry import PASSING, log_retry
 from pipeline.storage.web.pace import Pace
+from pipeline.storage.web.sinks import Sinks
 from pipeline.storage.web.slot import Session, Slot
 from pipeline.storage.web.transfer import Transfer
 
@@ -59,7 +60,7 @@ class Loop:
         self, session: Session, transfers: Iterator[Transfer], halt: threading.Event, kind: type[Slot] = Slot
     ) -> None:
         self.session, self.limits, self.transfers, self.halt = session, session.limits, transfers, halt
-        self.curl, self.flow, session.error = session.curl, session.flow, None
+        self.curl, self.flow, session.sinks = session.curl, session.flow, Sinks()
         self.multi = self.curl.CurlMulti()
         self.idle = [kind(session) for _ in range(self.limits.connections)]
         self.busy: dict[Any, Slot] = {}
@@ -83,6 +84,10 @@ class Loop:
                     break
                 while self.multi.perform()[0] == self.curl.E_CALL_MULTI_PERFORM:
                     pass
+                self.session.sinks.check()
+                for slot in [*self.busy.values()]:
+                    if not slot.drain():
+                        yield from self._finish(slot.handle, self.curl.E_WRITE_ERROR, "")
                 _, good, bad = self.multi.info_read()
                 for handle, code, curl_text in [*((h, 0, "") for h in good), *bad]:
                     yield from self._finish(handle, code, curl_text)
@@ -94,6 +99,7 @@ class Loop:
             for slot in [*self.idle, *self.busy.values()]:
                 slot.handle.close()
             self.multi.close()
+            self.session.sinks.close()
 
     def _rest(self) -> None:
         """Wait for bytes, or where one only waits for its turn, for the time of the next request."""
@@ -138,8 +144,6 @@ class Loop:
         self.multi.remove_handle(handle)
         slot = self.busy.pop(handle)
         self.idle.append(slot)
-        if self.session.error is not None:
-            raise self.session.error
         transfer = slot.transfer
         code = slot.end(code)
         if not code and not transfer.headed:  # amid its headers: libcurl takes it for a whole one without a body

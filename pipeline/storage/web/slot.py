@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pipeline.base.redaction import redact_url
 from pipeline.storage.certificates import certificates
 from pipeline.storage.web.pace import Flow
+from pipeline.storage.web.sinks import Sinks
 from pipeline.storage.web.transfer import Transfer, misfit, note_header, note_headers, refuse_too_large, request_headers
 
 if TYPE_CHECKING:
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 
 _CONNECT_S = 30
 
-#: Bytes that a connection takes at a time; with a limit, all of them together take some tenths of a second's share.
-_BUFFER, _LEAST_BUFFER, _SHARES = 512 * 1024, 1024, 20
+#: Bytes that a connection, and that all of them take at a time: libcurl reads up to ten times as much before it
+#: returns. With a limit, all of them together take some tenths of a second's share.
+_BUFFER, _BUFFERS, _LEAST_BUFFER, _SHARES = 512 * 1024, 4 << 20, 1024, 20
 
 #: A body of more bytes is large: its memory is not used again for the next one.
 LARGE = 1 << 20
@@ -39,22 +41,28 @@ class Session:
         self.flow = Flow(limits.bytes_per_second)
         #: Bytes that came of what was asked for.
         self.received = 0
-        #: What a sink raised.
-        self.error: Exception | None = None
+        #: Of the batch that is under way.
+        self.sinks = Sinks()
 
 
 def _buffer_size(limits: Limits) -> int:
+    most = min(_BUFFER, _BUFFERS // limits.connections)
     if not limits.bytes_per_second:
-        return _BUFFER
-    return min(max(limits.bytes_per_second // (_SHARES * limits.connections), _LEAST_BUFFER), _BUFFER)
+        return most
+    return min(max(limits.bytes_per_second // (_SHARES * limits.connections), _LEAST_BUFFER), most)
 
 
 class Slot:
-    """A handle and the transfer that it carries out, whose pieces are checked and taken as they come."""
+    """A handle and the transfer that it carries out, whose pieces are checked and taken as they come.
+
+    libcurl calls back for every 16 KB. No line of Python is run then: what came is looked at each time that libcurl has
+    nothing more at the moment.
+    """
 
     def __init__(self, session: Session) -> None:
         self.session, self.curl, self.handle = session, session.curl, session.curl.Curl()
         self.transfer = Transfer("")
+        self._came: list[bytes] = []
 
     def begin(self, transfer: Transfer) -> None:
         """Get ready to ask for `transfer`."""
@@ -62,11 +70,22 @@ class Slot:
         transfer.begin()
         self._set_up(transfer.url, request_headers(transfer))
         self.handle.setopt(self.curl.HEADERFUNCTION, lambda line: note_header(transfer, line))
-        self.handle.setopt(self.curl.WRITEFUNCTION, lambda data: self._take(transfer, data))
+        self._came.clear()
+        self.handle.setopt(self.curl.WRITEFUNCTION, self._came.append)
         self.handle.setopt(self.curl.URL, transfer.url)
+
+    def drain(self) -> bool:
+        """Check and take what came since the last time: whether the transfer may go on."""
+        if not self._came:
+            return True
+        pieces = self._came[:]
+        self._came.clear()
+        return self._take(self.transfer, pieces, sum(map(len, pieces)))
 
     def end(self, code: int) -> int:
         """The transfer ended with this code of libcurl; the code that it counts as."""
+        if self.transfer.sink is not None:
+            self.session.sinks.settle()
         return code
 
     def give(self) -> None:
@@ -99,36 +118,32 @@ class Slot:
             self.handle.setopt(option, value)
         self.handle.setopt(c.CAPATH if os.path.isdir(session.bundle) else c.CAINFO, session.bundle)
 
-    def _take(self, transfer: Transfer, data: bytes) -> int:
-        """Take a piece of an answer; anything but its length ends the transfer."""
-        self.session.flow.came(len(data), time.monotonic())
-        if not transfer.fits and (answer := misfit(transfer, len(data))) is not None:
+    def _take(self, transfer: Transfer, pieces: list[bytes], size: int) -> bool:
+        """Take `pieces` of an answer, of `size` bytes; whether it may go on."""
+        self.session.flow.came(size, time.monotonic())
+        if not transfer.fits and (answer := misfit(transfer)) is not None:
             return answer
-        if transfer.most is not None and transfer.at + len(data) > transfer.start + transfer.most:
+        if transfer.most is not None and transfer.at + size > transfer.start + transfer.most:
             return refuse_too_large(transfer)
-        if transfer.stop is not None and transfer.status == 206 and transfer.at + len(data) > transfer.stop:
+        if transfer.stop is not None and transfer.status == 206 and transfer.at + size > transfer.stop:
             transfer.reason = f"{redact_url(transfer.url)}: the server sends more than was asked for; try again later"
-            return -1
-        self.session.received += len(data)
-        try:
-            if transfer.sink is None:
-                transfer.gathered += data
-            else:
-                transfer.sink(transfer.at, data)
-        except Exception as error:  # noqa: BLE001 - raised again in `Loop`
-            self.session.error = error
-            return -1
-        transfer.at += len(data)
-        return len(data)
+            return False
+        self.session.received += size
+        if transfer.sink is None:
+            transfer.gathered += b"".join(pieces)
+        else:
+            self.session.sinks.put(transfer.sink, transfer.at, pieces)
+        transfer.at += size
+        return True
 
 
 class WholeSlot(Slot):
     """A handle for files that come whole into memory: small ones, whose cost is that of each call.
 
-    libcurl calls back for every 16 KB and for every line of the headers, twenty times for an image of 150 KB. Here no
-    line of Python is run then: the bytes go to memory that is used again, the lines to a list, and both are judged when
-    all came. Options are set once for a server. With the file written by the same thread, an image costs 0.55 of
-    the processor time that it takes with `Slot` and a thread that hands it on (2026-11-29, without start-up).
+    libcurl calls back for every line of the headers, too, twenty times for an image of 150 KB. Here no line of Python
+    is run then: the bytes go to memory that is used again, the lines to a list, and both are judged when all came.
+    Options are set once for a server. With the file written by the same thread, an image costs 0.55 of the processor
+    time that it takes with `Slot` and a thread that hands it on (2026-11-29, without start-up).
     """
 
     def __init__(self, session: Session) -> None:
@@ -152,6 +167,10 @@ class WholeSlot(Slot):
             self.handle.setopt(self.curl.WRITEFUNCTION, self._memory.write)
             self._ready = ready
         self.handle.setopt(self.curl.URL, transfer.url)
+
+    def drain(self) -> bool:
+        """See `Slot.drain`: all is taken at the end."""
+        return True
 
     def end(self, code: int) -> int:
         """See `Slot.end`: what `Slot` sees as it comes is judged here."""

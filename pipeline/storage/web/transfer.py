@@ -16,16 +16,16 @@ from pipeline.storage.location import too_large
 class Transfer:
     """One request: `url` whole, or its bytes from `start` up to `stop` where `stop` is not None.
 
-    `sink(offset, data)` takes what comes; without one it is gathered in `body`. `validator` is an ETag or a date: an
-    answer about another state of the file then has `status` 200 instead of 206, and nothing of it is taken. An answer
-    of more than `most` bytes is given up. What the caller may check when it is done: `reason` (None: all came),
-    `status`, `headers` (names in lower case), and `at`, the offset that comes next.
+    `sink(offset, pieces)` takes what comes, in a thread of its own; without one it is gathered in `body`. `validator`
+    is an ETag or a date: an answer about another state of the file then has `status` 200 instead of 206, and nothing of
+    it is taken. An answer of more than `most` bytes is given up. What the caller may check when it is done: `reason`
+    (None: all came), `status`, `headers` (names in lower case), and `at`, the offset that comes next.
     """
 
     url: str
     start: int = 0
     stop: int | None = None
-    sink: Callable[[int, bytes], None] | None = None
+    sink: Callable[[int, Sequence[bytes]], None] | None = None
     validator: str | None = None
     whole_too: bool = False
     most: int | None = None
@@ -84,11 +84,11 @@ def request_headers(transfer: Transfer) -> list[str]:
     return headers
 
 
-def misfit(transfer: Transfer, count: int) -> int | None:
-    """Check the first piece of an answer: None where it is what was asked for, else what the callback returns."""
+def misfit(transfer: Transfer) -> bool | None:
+    """Check an answer whose first bytes came: None where it is what was asked for, else whether it may go on."""
     expected = 200 if transfer.stop is None else 206
     if transfer.status != expected and not (transfer.whole_too and transfer.status == 200 and transfer.asked == 0):
-        return count if transfer.status >= 400 else -1
+        return transfer.status >= 400
     if expected == 206 and transfer.status == 206:
         first, _, size = parse_range(transfer.headers.get("content-range", ""))
         if size is not None and transfer.stop:
@@ -97,7 +97,7 @@ def misfit(transfer: Transfer, count: int) -> int | None:
             transfer.asked = transfer.at = transfer.start = first
             transfer.stop = size
         elif first != transfer.asked:
-            return -1
+            return False
     length = whole_number(transfer.headers.get("content-length", ""))
     if transfer.most is not None and length is not None and length > transfer.most:
         return refuse_too_large(transfer)
@@ -105,10 +105,10 @@ def misfit(transfer: Transfer, count: int) -> int | None:
     return None
 
 
-def refuse_too_large(transfer: Transfer) -> int:
-    """Say that more came, or would come, than may; what a callback of libcurl returns then."""
+def refuse_too_large(transfer: Transfer) -> bool:
+    """Say that more came, or would come, than may: False, it may not go on."""
     transfer.reason = f"{redact_url(transfer.url)}: {too_large(transfer.most)}"
-    return -1
+    return False
 
 
 def note_headers(transfer: Transfer, lines: Sequence[bytes]) -> None:

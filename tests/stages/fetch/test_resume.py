@@ -20,9 +20,10 @@ import yaml
 from pipeline import storage
 from pipeline.base.errors import Interrupted, StorageError
 from pipeline.runtime.progress import Progress
-from pipeline.stages.fetch import download
+from pipeline.stages.fetch import partial
 from pipeline.stages.fetch.archives import fetch
 from pipeline.stages.fetch.download import Download, Wanted
+from pipeline.stages.fetch.partial import PartFile, State
 from pipeline.storage import Limits
 from pipeline.storage.retry import TRANSFER, retry_after
 from pipeline.storage.web.pace import Pace
@@ -70,7 +71,8 @@ def bring(url: str, path: Path, count: Callable[[int], None] = lambda _: None) -
 @pytest.mark.slow
 def test_stopped_at_any_byte(tmp_path: Path, origin: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a kill leaves is what lies on the disk at that moment: it is put aside at some moments, and gone on with."""
-    monkeypatch.setattr(download, "_NOTE_EVERY_S", 0)
+    monkeypatch.setattr(partial, "_OFTEN_S", 0)
+    monkeypatch.setattr(partial, "_SHARE", 0)
     rng = random.Random(3)
     moments = sorted(rng.sample(range(len(BLOB)), 3))
     came, aside = 0, list[Path]()
@@ -230,3 +232,36 @@ def test_a_busy_server_is_asked_less_often_and_then_more_often() -> None:
     for _ in range(1000):
         limited.answered()
     assert gap(limited) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(("takes", "until"), [(0.0, 0.1), (0.01, 0.1), (0.1, 0.5), (3.0, 1.0)])
+def test_progress_is_noted_the_less_often_the_longer_it_takes(
+    takes: float, until: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, notes = 100.0, list[int]()
+
+    def note(_part: PartFile, _fd: int, state: State) -> None:
+        nonlocal now
+        notes.append(state.here)
+        now += takes
+
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(PartFile, "note", note)
+    part, state = PartFile(str(tmp_path / "x")), State("", 1000, ranges=[[0, 10, 1000]])
+    fd = part.open()
+
+    def pass_by(seconds: float, come: int) -> list[int]:
+        nonlocal now
+        now += seconds
+        state.ranges[0][1] += come
+        notes.clear()
+        part.note_at_times(fd, state)
+        return [*notes]
+
+    assert pass_by(0.09, 1) == []
+    assert pass_by(0.02, 1) == [12]
+    assert pass_by(until - 0.01, 1) == []
+    assert pass_by(0.02, 1) == [14]
+    assert pass_by(5, 0) == []  # nothing came: nothing is noted
+    assert pass_by(0, 1) == [15]
+    os.close(fd)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import http.server
+import os
 import random
 import threading
 from pathlib import Path
@@ -180,3 +181,22 @@ def test_lines_together_say_what_they_say_one_by_one(first: list[bytes], rest: l
         note_header(single, line)
     note_headers(together, first + rest)
     assert (together.status, together.headers, together.headed) == (single.status, single.headers, single.headed)
+
+
+def test_reasons_of_failures_are_those_of_the_last_time(tmp_path: Path) -> None:
+    faults = Faults({"/a.jpg": b"0123456789"})
+    with faulty(faults) as url:
+        place = storage.locate(url, str(tmp_path))
+        assert place.gather(["a.jpg"], Limits(1), lambda _: None) == {}
+        assert not [*tmp_path.rglob("failures.json")]  # nothing to be said
+        assert list(place.gather(["b.jpg"], Limits(1), lambda _: None)) == ["b.jpg"]
+        (missing,) = place.fetch_many(["b.jpg"])
+        assert missing.reason is not None
+        assert "404" in missing.reason
+        faults.files["/b.jpg"] = b"abcdefghij"
+        assert place.gather(["b.jpg"], Limits(1), lambda _: None) == {}
+        (late,) = place.fetch_many(["b.jpg"])
+        assert (late.data, late.reason) == (b"abcdefghij", None)
+        os.unlink(next(tmp_path.rglob("b.jpg.*")))
+        (gone,) = storage.locate(url, str(tmp_path)).fetch_many(["b.jpg"])
+        assert gone.reason == "was not fetched; run again"
