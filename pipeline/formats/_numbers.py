@@ -154,5 +154,5 @@ def _millionths(values: Floats) -> npt.NDArray[np.uint32]:
         lacking = (high * 1e6 - product) + (value - high) * 1e6
         below = np.floor(product)
         beyond = (product - below - 0.5) + lacking
-        whole[near] = below + ((beyond > 0) | ((beyond == 0) & (below % 2 == 1)))
+        whole[near] = below + ((beyond > 0) | ((beyond == 0) & (below.astype(np.int64) & 1 == 1)))
     return whole.astype(np.uint32)
