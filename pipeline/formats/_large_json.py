@@ -11,8 +11,9 @@ brackets and strings alone, so that what is wrong with one element is reported o
 from __future__ import annotations
 
 import codecs
+import contextlib
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,13 +46,16 @@ _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 _raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
+_IS_BLANK = np.isin(np.arange(256), list(_BLANKS))
+
 
 @dataclass(frozen=True)
 class Chunk:
     """Elements of the array `member`, one after another; the first of them is number `first`.
 
     `text` is a JSON list of them; `spans`, shape (n, 2), are begin and end in the file, which holds `text` from byte
-    `base` on (but for its first and last byte). `line` is that of the first element.
+    `base` on (but for its first and last byte). `line` is that of the first element. `found` is what the decoder of the
+    array made of `text`; None where it has none, or refuses it.
     """
 
     member: str
@@ -60,6 +64,7 @@ class Chunk:
     base: int
     spans: Ints
     line: int
+    found: list[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.spans)
@@ -77,11 +82,17 @@ class Chunk:
 class LargeObject:
     """A JSON object in `pieces`; of its members `arrays` are handed on in chunks, all others are small and kept.
 
-    `rest` has the other members, each as it is written, once all `chunks` were taken.
+    `rest` has the other members, each as it is written, once all `chunks` were taken. `decoders` are those of lists of
+    objects, by array.
     """
 
-    def __init__(self, pieces: Iterable[bytes], arrays: Collection[str]) -> None:
-        self._pieces, self._arrays = iter(pieces), arrays
+    def __init__(
+        self,
+        pieces: Iterable[bytes],
+        arrays: Collection[str],
+        decoders: Mapping[str, Callable[[bytes], list[Any]]] | None = None,
+    ) -> None:
+        self._pieces, self._arrays, self._decoders = iter(pieces), arrays, decoders or {}
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._text, self._at, self._base, self._line = b"", 0, 0, 1
         self.rest: dict[str, bytes] = {}
@@ -167,12 +178,12 @@ class LargeObject:
                 if stop == begin:
                     continue
                 text = b"".join((b"[", memoryview(self._text)[begin:stop], b"]"))
-                try:
-                    raws = _raws(text)
-                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                decoded = self._decoded(name, text)
+                if decoded is None:
                     continue  # the array ends before, the edge is one of a nested list, or there is a mistake
+                found, spans = decoded
                 base = self._base + begin - 1
-                made = Chunk(name, count, text, base, _spans(raws, text) + base, self._here())
+                made = Chunk(name, count, text, base, spans + base, self._here(), found)
                 self._at = stop
                 return made
             edges = list(_elements(self._text, begin))
@@ -186,6 +197,17 @@ class LargeObject:
                 raise self._wrong(f"is not JSON: {name}[{count}] is missing")
             if not self._more():
                 raise self._wrong(f"is not JSON (cut short: {name}[{count}] does not end)")
+
+    def _decoded(self, name: str, text: bytes) -> tuple[list[Any] | None, Ints] | None:
+        """What the decoder of an array makes of a list, and where its elements are; None for what is no list."""
+        found = None
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            if name in self._decoders:
+                found = self._decoders[name](text)
+                if (spans := _spans_of_objects(text, len(found))) is not None:
+                    return found, spans
+            return found, _spans(_raws(text), text)
+        return None
 
     def _value(self) -> bytes:
         """The value that begins here, which ends before a comma or a bracket."""
@@ -320,6 +342,33 @@ def _stop(text: bytes, at: int) -> int:
     pattern = _STRING if text[at] == 34 else _SCALAR
     value = pattern.match(text, at)
     return value.end() if value is not None else -1 if text[at] == 34 else at
+
+
+def _spans_of_objects(text: bytes, count: int) -> Ints | None:
+    """Begin and end of the `count` objects of the list `text`; None where it is not certain.
+
+    Any two objects have a closing brace, a comma and an opening brace between them. Where there are no more of these,
+    as strings and lists in objects may have them, they are all.
+    """
+    whole = np.frombuffer(text, np.uint8)
+    opening = np.flatnonzero(whole == ord("{"))[1:]
+    comma = _last_before(whole, opening)
+    closing = _last_before(whole, comma)
+    between = (whole[comma] == ord(",")) & (whole[closing] == ord("}"))
+    if np.count_nonzero(between) != count - 1 or whole[1] != ord("{") or whole[-2] != ord("}"):
+        return None
+    spans = np.empty((count, 2), np.int64)
+    spans[0, 0], spans[1:, 0] = 1, opening[between]
+    spans[:-1, 1], spans[-1, 1] = closing[between] + 1, len(text) - 1
+    return spans
+
+
+def _last_before(whole: npt.NDArray[np.uint8], at: Ints) -> Ints:
+    """The position of the last byte before each position `at` that is no blank."""
+    at = at - 1
+    while (blank := _IS_BLANK[whole[at]]).any():
+        at = at - blank
+    return at
 
 
 def _spans(raws: list[msgspec.Raw], text: bytes) -> Ints:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.geometry.batches import batches
@@ -11,6 +11,20 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from pipeline.base.arrays import Ints
+
+
+def binaries(texts: Sequence[bytes]) -> pa.Array:
+    """`texts` as an array of Arrow's, in a quarter of the time that `pyarrow.array` takes."""
+    import numpy as np
+    import pyarrow as pa
+
+    ends = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
+    if len(texts) and ends[-1] >= 1 << 31:
+        return pa.array(texts, pa.binary())
+    offsets = np.zeros(len(texts) + 1, np.int32)
+    offsets[1:] = ends
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))]
+    return pa.BinaryArray.from_buffers(pa.binary(), len(texts), buffers)
 
 
 def rows_where(table: pa.Table, mask: pa.Array | pa.ChunkedArray) -> pa.Table:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.tables.rows import rows_where, slices
+from pipeline.tables.rows import binaries, rows_where, slices
 
 
 def table(count: int) -> pa.Table:
@@ -44,3 +44,10 @@ def test_slices_have_all_rows_and_no_more_than_they_may(sizes: list[int], most: 
     for part, after in itertools.pairwise(found):
         first = after["number"][0].as_py()
         assert sum(sizes[n] for n in part["number"].to_pylist()) + sizes[first] > most
+
+
+@given(st.lists(st.binary(max_size=5), max_size=8))
+def test_binaries_are_what_arrow_makes_of_them(texts: list[bytes]) -> None:
+    made = binaries(texts)
+    made.validate(full=True)
+    assert made.equals(pa.array(texts, pa.binary()))

@@ -32,6 +32,8 @@ Bools = npt.NDArray[np.bool_]
 #: Two shares that are the whole together may be this much more.
 _ROUNDED = 1e-4
 
+_ZEROS = (0.0, 0.0, 0.0, 0.0)
+
 #: Tasks whose rows are outlines; those of the others have a box.
 OUTLINED = frozenset({Task.SEGMENT, Task.OBB})
 
@@ -131,7 +133,8 @@ def values_of(rows: DecodedRows, sizes: Floats, task: Task, keypoints: tuple[int
 def boxes_of(rows: DecodedRows) -> tuple[Floats, Bools, Bools]:
     """The xywh boxes, shape (rows, 4), zeros if missing; whether a row has one, and whether that has an area."""
     given = [a.bbox if a.bbox is not None and len(a.bbox) == 4 else None for a in rows.found]
-    box = np.array([b if b is not None else (0.0, 0.0, 0.0, 0.0) for b in given], np.float64).reshape(-1, 4)
+    numbers = itertools.chain.from_iterable([_ZEROS if b is None else b for b in given])
+    box = np.fromiter(numbers, np.float64, 4 * len(given)).reshape(-1, 4)
     finite = np.isfinite(box).all(axis=1)
     box[~finite] = 0
     has_box = np.array([b is not None for b in given], np.bool_) & finite

@@ -25,6 +25,7 @@ from pipeline.formats.coco.placing import reach_of, transformed
 from pipeline.formats.coco.plain_polygons import Plain, plain_polygons
 from pipeline.formats.coco.row_text import OUTLINED, DecodedRows, are_shares, boxes_of, values_of
 from pipeline.formats.coco.unsaid import strict, words_of
+from pipeline.tables.rows import binaries
 from pipeline.tables.schema import LabelState
 
 _BATCH = 4096
@@ -327,7 +328,7 @@ def _table(rows: DecodedRows, sizes: Floats, task: Task, keypoints: tuple[int, i
             "tail": tail,
             **{name: made.boxes[:, axis] for axis, name in enumerate(("cx", "cy", "w", "h"))},
             "n_tokens": np.where(made.is_row, np.diff(made.starts) + 1, 0).astype(np.int32),
-            "raw": pa.array(rows.raw, pa.binary(), mask=made.bare),
+            "raw": binaries(rows.raw) if not made.bare.any() else pa.array(rows.raw, pa.binary(), mask=made.bare),
             "loss": pa.array(made.words.tolist(), pa.string()),
         }
     )

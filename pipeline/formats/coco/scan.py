@@ -71,6 +71,7 @@ class SpansAndOwners:
 
     def __init__(self, task: Task) -> None:
         self.pose = task is Task.POSE
+        self.decoders = {"images": _images, "annotations": _owners[self.pose]}
         #: Begin and end of each element: 4 bytes wide where that is enough.
         self.spans: dict[str, array[int]] = {member: array("I") for member in _ARRAYS}
         self.images: list[_ImageEntry | str] = []
@@ -86,7 +87,7 @@ class SpansAndOwners:
         if chunk.member == "images":
             self.images += _decoded(_images, chunk, _image_of)
             return
-        found = _decoded(_owners[self.pose], chunk, self._owner_of)
+        found = _decoded(self.decoders["annotations"], chunk, self._owner_of)
         _extend(self.owners, [row.image_id for row in found])
         if self.pose:
             self.points.update(
@@ -154,6 +155,8 @@ def _image_of(text: bytes, line: int) -> _ImageEntry | str:
 
 def _decoded(decode: Any, chunk: Chunk, one: Any) -> list[Any]:
     """All elements of a chunk at once; where one of them is bad, each by itself."""
+    if chunk.found is not None:
+        return chunk.found
     try:
         found: list[Any] = decode(chunk.text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -164,7 +167,7 @@ def _decoded(decode: Any, chunk: Chunk, one: Any) -> list[Any]:
 def outline(pieces: Iterable[bytes], task: Task, names: ImageNames | None) -> FileOutline:
     """See `pipeline.formats.coco.outline`."""
     reader = SpansAndOwners(task)
-    file = LargeObject(pieces, _ARRAYS)
+    file = LargeObject(pieces, _ARRAYS, reader.decoders)
     for chunk in file.chunks():
         reader.take(chunk)
     _must_be_coco(file)
@@ -225,7 +228,7 @@ def _rest(members: dict[str, bytes]) -> tuple[dict[str, Any], bytes]:
 def captions(pieces: Iterable[bytes], of: FileOutline) -> tuple[Ints, Ints]:
     """See `pipeline.formats.coco.captions`."""
     reader = SpansAndOwners(Task.DETECT)
-    for chunk in LargeObject(pieces, _ARRAYS).chunks():
+    for chunk in LargeObject(pieces, _ARRAYS, reader.decoders).chunks():
         if chunk.member == "annotations":
             reader.take(chunk)
     owner = np.array([_index_of(of.index_of_id, i) for some in reader.owners for i in some], np.int64)

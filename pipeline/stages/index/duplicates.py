@@ -18,6 +18,7 @@ def duplicate_rows(file: Ints, class_id: Ints, boxes: Sequence[Floats], tail: pa
     be equal.
     """
     import numpy as np
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     prime = np.uint64(0x9E3779B97F4A7C15)
@@ -34,13 +35,14 @@ def duplicate_rows(file: Ints, class_id: Ints, boxes: Sequence[Floats], tail: pa
     some = np.flatnonzero(repeated[np.searchsorted(repeated, hashed).clip(max=len(repeated) - 1)] == hashed)
     order = some[np.argsort(hashed[some], kind="stable")]
     again = np.flatnonzero(hashed[order][1:] == hashed[order][:-1])
+    texts = dict(zip(order.tolist(), tail.take(pa.array(order)).to_pylist(), strict=True))
     seen: dict[int, set[tuple[int, int, bytes]]] = {}
     for i in again.tolist():
         group = seen.setdefault(int(hashed[order[i]]), set())
         for row in (int(order[i]), int(order[i + 1])):
             if result[row]:
                 continue
-            content = (int(file[row]), int(class_id[row]), tail[row].as_py())
+            content = (int(file[row]), int(class_id[row]), texts[row])
             if row == int(order[i + 1]) and content in group:
                 result[row] = True
             group.add(content)

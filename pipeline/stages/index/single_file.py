@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 Ints = npt.NDArray[np.int64]
 
+#: Bytes of a file whose objects are many enough for helpers: they start while it is read.
+_LARGE = 16 << 20
+
 
 @dataclass(frozen=True)
 class BucketShare:
@@ -94,11 +97,14 @@ class _Names:
 class ParsedSource:
     """The files of a source, read through; `digest` is theirs, None where that is uncertain.
 
-    `listed` are the images of each split, None where nobody lists them.
+    `listed` are the images of each split, None where nobody lists them. `warm_up` is called while the
+    first large file is read.
     """
 
-    def __init__(self, spec: IndexSpec, digest: str | None, listed: list[Listing | None]) -> None:
-        self.spec, self.digest, self._listed = spec, digest, listed
+    def __init__(
+        self, spec: IndexSpec, digest: str | None, listed: list[Listing | None], warm_up: Callable[[], None] | None
+    ) -> None:
+        self.spec, self.digest, self._listed, self._warm_up = spec, digest, listed, warm_up
         self._outlines: list[FileOutline] = []
         self._called: list[_Names] = []
         self._marks: list[tuple[bytes, ...]] = []
@@ -132,7 +138,7 @@ class ParsedSource:
         files = AnnotationsFiles((split.labels, *split.further))
 
         def read(given: Iterator[Iterator[bytes]]) -> FileOutline:
-            hashed = (_hashed(pieces, state) for pieces in given)
+            hashed = (self._hashed(pieces, state) for pieces in given)
             if format_.SEVERAL_FILES:
                 return cast("SeveralFilesFormat", format_).outline_of_files(hashed, task, names, split.split)
             return format_.outline(next(hashed), task, names, split.split)
@@ -150,6 +156,16 @@ class ParsedSource:
         self._captions.append(captions)
         release_free()
         return state.intdigest()
+
+    def _hashed(self, pieces: Iterator[bytes], state: xxhash.xxh3_64) -> Iterator[bytes]:
+        size = 0
+        for piece in pieces:
+            state.update(piece)
+            size += len(piece)
+            if size > _LARGE and (warm_up := self._warm_up) is not None:
+                self._warm_up = None
+                warm_up()
+            yield piece
 
     @property
     def names(self) -> SourceNames:
@@ -257,12 +273,6 @@ def _text_of(spans: Spans) -> int:
     """How many bytes they span."""
     begin, stop = spans.sum(axis=0, dtype=np.int64).tolist()
     return int(stop - begin)
-
-
-def _hashed(pieces: Iterator[bytes], state: xxhash.xxh3_64) -> Iterator[bytes]:
-    for piece in pieces:
-        state.update(piece)
-        yield piece
 
 
 def make_bucket(task: BucketTask, digest: str | None, shares: list[BucketShare]) -> BucketDone:

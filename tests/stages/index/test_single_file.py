@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
+import pytest
+import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.formats import FileOutline
-from pipeline.stages.index.single_file import in_buckets
+from pipeline.stages.index import single_file
+from pipeline.stages.index.single_file import ParsedSource, in_buckets
 
 
 @given(
@@ -29,3 +33,24 @@ def test_each_bucket_has_the_objects_of_its_images_in_the_order_of_the_file(
         [(spans[n].tolist(), index[owner]) for n, owner in enumerate(owners) if homes[owner] == bucket]
         for bucket in range(4)
     ]
+
+
+@pytest.mark.parametrize(("sizes", "asked"), [((3, 3, 3), [2]), ((1, 1), []), ((9, 9), [1])])
+def test_helpers_are_asked_for_once_while_a_large_file_is_read(
+    sizes: tuple[int, ...], asked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(single_file, "_LARGE", 4)
+    read: list[int] = []
+    found: list[int] = []
+    source = ParsedSource.__new__(ParsedSource)
+    source._warm_up = lambda: found.append(len(read))
+
+    def pieces() -> Iterator[bytes]:
+        for size in sizes:
+            read.append(size)
+            yield b"x" * size
+
+    state = xxhash.xxh3_64(seed=7)
+    assert [len(piece) for piece in source._hashed(pieces(), state)] == list(sizes)
+    assert state.intdigest() == xxhash.xxh3_64_intdigest(b"x" * sum(sizes), 7)
+    assert found == asked
