@@ -46,6 +46,9 @@ _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 _raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
+#: Where there are more blanks between two objects, the time that they take is that of another way.
+_BLANKS_BETWEEN = 64
+
 _IS_BLANK = np.isin(np.arange(256), list(_BLANKS))
 
 
@@ -364,9 +367,12 @@ def _spans_of_objects(text: bytes, count: int) -> Ints | None:
 
 
 def _last_before(whole: npt.NDArray[np.uint8], at: Ints) -> Ints:
-    """The position of the last byte before each position `at` that is no blank."""
+    """The position of the last byte before each position `at` that is no blank, or of one of many blanks."""
     at = at - 1
-    while (blank := _IS_BLANK[whole[at]]).any():
+    for _ in range(_BLANKS_BETWEEN):
+        blank = _IS_BLANK[whole[at]]
+        if not blank.any():
+            break
         at = at - blank
     return at
 

@@ -68,7 +68,7 @@ class Job:
 
     @property
     def target(self) -> storage.WritableLocation:
-        """The location of the target; who has its lock holds its folders, and they are not made anew."""
+        """The location of the target; who has its lock has pinned its folders, and they are not made anew."""
         return storage.locate_writable(self.root, links=self.folders)
 
     def state(self, *, remembered: bool = False) -> TargetState:

@@ -139,7 +139,7 @@ class RunRecords:
         begun = {"id": self._run.id, "start": stamp_of(self._run.began), "by": myself()}
         with contextlib.suppress(CocoDiyError, OSError):
             self._beside.write_many([f"{self._run.id}{_BEGUN}"], [seal(begun)])
-            self._workdir.enter_context(storage.held(storage.local_path(self._named.workdir)))
+            self._workdir.enter_context(storage.pinned(storage.local_path(self._named.workdir)))
 
     def ended(self, exit_code: int, report: dict[str, Any]) -> None:
         """The run is over, and `report` says how."""

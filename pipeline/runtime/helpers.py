@@ -16,10 +16,10 @@ from typing import Any
 from pipeline.base.arrow import hide_pandas
 from pipeline.base.errors import CocoDiyError
 from pipeline.runtime.counters import WIDTH, add_helpers, count_in
-from pipeline.runtime.homes import held_homes, hold
 from pipeline.runtime.interrupt import STOP_SECONDS, check_stop
 from pipeline.runtime.log import LOG, show_log, shown_level
 from pipeline.runtime.log_file import LogFile, log_file, log_to
+from pipeline.runtime.pins import pin, pins
 
 _MAIN_LOCK = threading.Lock()
 
@@ -40,7 +40,7 @@ def start_helpers(count: int, *, needs_pandas: bool) -> Helpers:
     context = multiprocessing.get_context("spawn")
     counts = context.RawArray("q", _SLOTS * WIDTH)
     add_helpers(counts)
-    return Helpers(count, context, _start_worker, (needs_pandas, counts, shown_level(), log_file(), held_homes()))
+    return Helpers(count, context, _start_worker, (needs_pandas, counts, shown_level(), log_file(), pins()))
 
 
 def _start_tracker() -> None:
@@ -55,7 +55,7 @@ def _start_tracker() -> None:
         sys.warnoptions.remove(quiet)
 
 
-def _start_worker(needs_pandas: bool, counts: Any, log_level: int, log: LogFile | None, homes: dict[str, int]) -> None:
+def _start_worker(needs_pandas: bool, counts: Any, log_level: int, log: LogFile | None, pinned: dict[str, int]) -> None:
     """First of all in a worker process. Ctrl-C is for the parent, which ends its workers.
 
     A helper beside the parent indexes and applies, so it never needs pandas.
@@ -67,7 +67,7 @@ def _start_worker(needs_pandas: bool, counts: Any, log_level: int, log: LogFile 
         show_log(log_level)
     if log is not None:
         log_to(log)
-    hold(homes)
+    pin(pinned)
     first = os.getpid() % _SLOTS * WIDTH  # two of one slot would only lose some counts
     count_in(memoryview(counts).cast("B").cast("q")[first : first + WIDTH])
     gc.set_threshold(100_000, 50, 50)  # lists of a hundred thousand names are no garbage

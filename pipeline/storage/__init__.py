@@ -18,7 +18,7 @@ from pipeline.storage.contents import pieces_of, read_image
 from pipeline.storage.embedded import embedded_name, image_locations
 from pipeline.storage.listing import UNREAD, UNUSABLE, Listing
 from pipeline.storage.local.folder import LocalFolder
-from pipeline.storage.local.home import held
+from pipeline.storage.local.pin import pinned
 from pipeline.storage.local.read import out_of, written_since
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.walk import any_name
@@ -78,7 +78,6 @@ __all__ = [
     "compare_unpacked",
     "drop_cached",
     "embedded_name",
-    "held",
     "image_locations",
     "is_in",
     "is_of_machine",
@@ -96,6 +95,7 @@ __all__ = [
     "output_path",
     "parse_range",
     "pieces_of",
+    "pinned",
     "read_image",
     "real_path",
     "refuse_packed",

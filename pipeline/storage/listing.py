@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from pipeline.runtime.counters import count_files
 from pipeline.storage.settling import settle_ns
-from pipeline.storage.spill import Kept, Spill
+from pipeline.storage.spill import Spill, Spilled
 
 #: Why files cannot be used, in words.
 UNREAD = {
@@ -46,8 +46,8 @@ class _Chunk(NamedTuple):
     """So many files of a listing, their names and stats in its spill."""
 
     files: int
-    names: Kept
-    stats: Kept | None
+    names: Spilled
+    stats: Spilled | None
 
 
 @dataclass
@@ -185,12 +185,14 @@ class Listing:
 
         Each of `rows` is of one or more whole chunks.
         """
-        following, left = iter(rows), array("q")
+        following, some, at = iter(rows), array("q"), 0
         self.settled = True
         for i, chunk in enumerate(self._chunks):
-            left = left or next(following)
-            self._set_stats(i, left[: 4 * chunk.files])
-            left = left[4 * chunk.files :]
+            if at == len(some):
+                some, at = next(following), 0
+            end = at + 4 * chunk.files
+            self._set_stats(i, some[at:end])
+            at = end
 
     def _chunk(self, files: int, names: bytes, stats: array[int] | None) -> _Chunk:
         return _Chunk(files, self.spill.put(names), None if stats is None else self.spill.put(stats.tobytes()))

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 from pipeline import storage
-from pipeline.base.errors import StorageError
+from pipeline.base.errors import Interrupted, StorageError
+from pipeline.runtime import pins
 from pipeline.storage import Copies
 from pipeline.storage.local.outbox import collected
+from pipeline.storage.local.root import Root
 from pipeline.storage.local.write import put_whole, temporary_name
 from pipeline.storage.stores import guard
 from pipeline.target.intent import tidy, write_intent
@@ -250,3 +252,60 @@ def test_a_file_is_taken_to_another_disk(tmp_path: Path) -> None:
 def test_temporary_names_of_two_machines_differ() -> None:
     """In containers every process may have the number 1."""
     assert os.uname().nodename[:20].split(".")[0] in temporary_name()
+
+
+def test_what_is_pinned_by_several_is_unpinned_by_each() -> None:
+    pins.pin({"/a": 1, "/a/b": 2})
+    pins.pin({"/a": 3})
+    assert (pins.pinned_inode("/a"), pins.pinned_above("/a/b/c"), pins.pinned_above("/x")) == (1, "/a/b", None)
+    pins.unpin({"/a": 1, "/a/b": 2})
+    assert (pins.pinned_inode("/a"), pins.pinned_above("/a/b/c")) == (3, "/a")
+    pins.unpin({"/a": 3})
+    pins.pin({"/a": 1})
+    pins.forget_pins("/a")
+    pins.pin({"/a": 2})
+    pins.unpin({"/a": 1})
+    assert pins.pins() == {"/a": 2}
+    pins.unpin({"/a": 2})
+    assert pins.pins() == {}
+
+
+def _ending(where: Path, away: Path, error: Exception) -> None:
+    """End what is inside of a pinned folder after `where` went `away`."""
+    with storage.pinned(str(where)):
+        where.rename(away)
+        raise error
+
+
+def test_what_ends_a_run_is_said_unless_its_own_folder_went_away(tmp_path: Path) -> None:
+    ours, other = tmp_path / "ours", tmp_path / "ours/other"
+    other.mkdir(parents=True)
+    with storage.pinned(str(ours)) as check:
+        with pytest.raises(StorageError, match=f"{other}: was removed, or its disk"):
+            _ending(other, tmp_path / "away", ValueError("why"))
+        check()
+    for error, said in ((ValueError("why"), StorageError), (Interrupted("stop"), Interrupted)):
+        with pytest.raises(said):
+            _ending(ours, tmp_path / "away", error)
+        (tmp_path / "away").rename(ours)
+    assert pins.pins() == {}
+
+
+def test_a_folder_that_this_process_removes_itself_is_pinned_no_longer(tmp_path: Path) -> None:
+    target = storage.locate_writable(str(tmp_path / "target"))
+
+    def ending() -> None:
+        with target.lock("lock", "the target"):
+            target.delete_many(["lock"])
+            target.drop_empty_folders("")
+            raise ValueError("why")
+
+    with pytest.raises(ValueError, match="why"):
+        ending()
+    assert not (tmp_path / "target").exists()
+    assert Root("/").at("") == "/"
+
+
+def test_a_writer_s_own_missing_file_is_not_taken_for_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="cannot be written: No such file"):
+        storage.write_pieces(str(tmp_path / "made"), (path.read_bytes() for path in [tmp_path / "gone"]))

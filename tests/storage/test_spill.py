@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pipeline.runtime.engine import Engine
 from pipeline.storage import Spill, locate
 from pipeline.storage import spill as module
 from pipeline.storage.listing import Listing
-from pipeline.storage.spill import Kept
+from pipeline.storage.spill import Spilled
 
 DATA = [bytes(range(n % 256)) * 3 for n in range(300)]
 
@@ -25,7 +26,7 @@ def none_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "IN_MEMORY", 0)
 
 
-def in_memory(kept: list[Kept]) -> list[bool]:
+def in_memory(kept: list[Spilled]) -> list[bool]:
     return [isinstance(one, bytes) for one in kept if one]
 
 
@@ -79,7 +80,7 @@ def test_a_file_that_was_cut_is_a_sentence(tmp_path: Path) -> None:
 
 
 def _listed(folder: str, spill: Spill) -> Listing:
-    spill._held = module.IN_MEMORY  # a helper has its own
+    spill._in_memory = module.IN_MEMORY  # a helper has its own
     return locate(folder).listing(frozenset({".txt"}), with_stats=True, spill=spill)
 
 
@@ -110,3 +111,43 @@ def test_a_pickled_one_is_the_same_file(tmp_path: Path) -> None:
     spill._path = other._path = str(tmp_path / "gone")
     with pytest.raises(OSError, match="gone"):
         pickle.loads(pickle.dumps(other))
+
+
+def test_a_number_that_is_another_file_s_by_now_is_not_written_to(tmp_path: Path) -> None:
+    spill = Spill(str(tmp_path))
+    spill.put(b"abc")
+    state, number = pickle.dumps(spill), spill._file
+    del spill
+    with (tmp_path / "precious").open("w+b") as file:
+        if file.fileno() != number:
+            os.dup2(file.fileno(), number)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            pickle.loads(state).put(b"defg")
+        assert file.read() == b""
+        if file.fileno() != number:
+            os.close(number)
+
+
+def test_room_is_left_for_what_is_made_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spill, size = Spill(str(tmp_path)), sum(map(len, DATA))
+    there = os.fstatvfs(spill._file)
+    free = (module._ROOM + module._INDEX * (size // 2)) // there.f_frsize
+    monkeypatch.setattr(os, "fstatvfs", lambda _: os.statvfs_result([*there[:4], free, *there[5:]]))
+    kept = [spill.put(data) for data in DATA]
+    in_file = sum(len(data) for data, one in zip(DATA, kept, strict=True) if not isinstance(one, bytes))
+    assert size // 3 < in_file <= size // 2
+    assert [spill.get(one) for one in kept] == DATA
+
+
+def test_stats_are_added_to_many_small_chunks() -> None:
+    listing = Listing("x")
+    for number in range(100):
+        listing.take([f"{number}/{n}.txt" for n in range(number % 4 + 1)], [], with_stats=False)
+    numbers = array("q", range(4 * listing.count))
+    listing.add_stats(numbers[4 * at : 4 * (at + 50)] for at in _ends(listing))
+    assert array("q", [n for _, stats in listing.chunks if stats is not None for n in stats]) == numbers
+
+
+def _ends(listing: Listing) -> list[int]:
+    """Where each fifty files begin: whole chunks, as fifty is twenty chunks."""
+    return list(range(0, listing.count, 50))

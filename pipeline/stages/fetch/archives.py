@@ -111,13 +111,13 @@ def fetch(
     lacking = [one for one in todo if not downloads[one.name].there()]
     _refuse_without_room(lacking)
     moved: dict[str, int] = {}
-    with _held({os.path.dirname(one.path) for one in lacking}), _FetchProgress(progress, lacking) as fetching:
+    with _pinned({os.path.dirname(one.path) for one in lacking}), _FetchProgress(progress, lacking) as fetching:
         for one in lacking:
             moved[one.name] = _get(downloads[one.name], fetching, one)
     if root is not None:
         unpackings = [_compare(one, root, progress) for one in todo if one.archive.unpack]
         _refuse_different([u for u in unpackings if not overwrite])
-        with _held({root}):
+        with _pinned({root} if unpackings else set()):
             for unpacking in unpackings:
                 _unpack(unpacking, root, progress)
     found: list[dict[str, Any]] = []
@@ -145,12 +145,12 @@ def fetch(
 
 
 @contextlib.contextmanager
-def _held(folders: set[str]) -> Iterator[None]:
-    """Make `folders`, and hold them while inside: where a disk goes away, the next archive is not the system disk's."""
-    with contextlib.ExitStack() as held:
+def _pinned(folders: set[str]) -> Iterator[None]:
+    """Make `folders`, and pin them while inside: where a disk goes away, the next archive is not the system disk's."""
+    with contextlib.ExitStack() as stack:
         for folder in sorted(folders):
             storage.locate_writable(folder).make_folders([""])
-            held.enter_context(storage.held(folder))
+            stack.enter_context(storage.pinned(folder))
         yield
 
 

@@ -253,6 +253,8 @@ class _FromWeb(_Transport):
                 self._refuse_page(first.headers, pieces)
             if not state.ranges:
                 self._learn(first, state)
+            elif not self._is_same(state, first.headers):  # it broke, and goes on with another file
+                raise _Changed
             if self.wanted.size is not None and offset + sum(map(len, pieces)) > self.wanted.size:
                 raise DataError(
                     f"{self.wanted.shown}: has more than the {plural(self.wanted.size, 'byte')} that "

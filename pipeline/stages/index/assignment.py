@@ -1,4 +1,4 @@
-"""Listed files assigned to buckets: they wait in the spill of their listings until a task takes those of its bucket."""
+"""Listed files assigned to buckets: they wait in a spill until a task takes those of its bucket."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline import formats
 from pipeline.base.text import composed
 from pipeline.job.spec import IndexSpec
 from pipeline.stages.index.buckets import BucketListing, ListedGroup
-from pipeline.storage.spill import Kept, Spill
+from pipeline.storage.spill import Spill, Spilled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,10 +39,10 @@ class _Block(NamedTuple):
 
     group: tuple[int, int]
     files: int
-    edges: Kept
-    names: Kept
-    stats: Kept | None
-    order: Kept
+    edges: Spilled
+    names: Spilled
+    stats: Spilled | None
+    order: Spilled
 
 
 class Assignment:
@@ -54,7 +54,7 @@ class Assignment:
         self.buckets, self.spill = buckets, spill
         self.labels: npt.NDArray[np.int64] = np.zeros(buckets, np.int64)
         self._blocks: list[_Block] = []
-        self._read: dict[int, Kept] = {}
+        self._read: dict[int, Spilled] = {}
 
     def add(
         self, group: tuple[int, int], names: list[bytes], stats: bytes | None, home: npt.NDArray[np.uint32]
@@ -112,27 +112,31 @@ class Assignment:
         import numpy as np
 
         passed = np.zeros(self.buckets, np.int64)
-        for group, blocks in itertools.groupby(self._blocks, lambda block: block.group):
-            rows = (self._as_listed(block, passed) for block in blocks)
-            if group[1] == 0:
-                found.splits[group[0]][0].add_stats(rows)
+        for (split, kind), blocks in itertools.groupby(self._blocks, lambda block: block.group):
+            if kind == 0:
+                found.splits[split][0].add_stats(self._as_listed(block, passed) for block in blocks)
             else:
-                for _ in rows:
-                    pass
+                for block in blocks:
+                    passed += self._counts(block)
         found.with_stats = True
+
+    def _counts(self, block: _Block) -> npt.NDArray[np.int32]:
+        """The files of a block in each bucket."""
+        import numpy as np
+
+        return np.diff(np.frombuffer(self.spill.get(block.edges), np.int32)[::2])
 
     def _as_listed(self, block: _Block, passed: npt.NDArray[np.int64]) -> array[int]:
         """The stats of a block's files as they were listed, after the files of each bucket that were `passed`."""
         import numpy as np
 
-        edges = np.frombuffer(self.spill.get(block.edges), np.int32)[::2]
         order = np.frombuffer(self.spill.get(block.order), np.int32)
-        counts, rows = np.diff(edges), np.empty((block.files, 4), np.int64)
-        if block.group[1] == 0:
-            for bucket in np.flatnonzero(counts).tolist():
-                begin = 32 * int(passed[bucket])
-                some = self.spill.get(self._read[bucket], begin, begin + 32 * int(counts[bucket]))
-                rows[order[edges[bucket] : edges[bucket + 1]]] = np.frombuffer(some, np.int64).reshape(-1, 4)
+        counts, rows = self._counts(block), np.empty((block.files, 4), np.int64)
+        edges = np.concatenate([[0], np.cumsum(counts)])
+        for bucket in np.flatnonzero(counts).tolist():
+            begin = 32 * int(passed[bucket])
+            some = self.spill.get(self._read[bucket], begin, begin + 32 * int(counts[bucket]))
+            rows[order[edges[bucket] : edges[bucket + 1]]] = np.frombuffer(some, np.int64).reshape(-1, 4)
         passed += counts
         return array("q", rows.tobytes())
 
@@ -164,19 +168,19 @@ def assign(spec: IndexSpec, found: Scan, buckets: int) -> Assignment:
     """
     import numpy as np
 
-    assigned = Assignment(buckets, found.spill)
+    assigned = Assignment(buckets, Spill(found.spill.folder))
     for number, split in enumerate(spec.splits):
         seed = zlib.crc32(f"{spec.name}/{split.folder}/".encode())
         for kind, listing in enumerate(found.splits[number]):
             if listing is None:
                 continue
-            hashes: list[Kept] = []
+            hashes: list[Spilled] = []
             for blob, stats in _blocks(listing):
                 names = blob.split(b"\0")
                 some = np.fromiter(map(zlib.crc32, _stems(blob, names), itertools.repeat(seed)), np.uint32, len(names))
-                hashes.append(found.spill.put(some.tobytes()))
+                hashes.append(assigned.spill.put(some.tobytes()))
                 assigned.add((number, kind), names, stats, some % np.uint32(buckets))
-            if again := _listed_again(listing, hashes):
+            if again := _listed_again(listing, assigned.spill, hashes):
                 listing.take_last(again)
                 return assign(spec, found, buckets)
     return assigned
@@ -246,12 +250,12 @@ def _stems(blob: bytes, names: list[bytes]) -> list[bytes]:
     return stems if blob.isascii() else [composed(stem.decode()).encode() for stem in stems]
 
 
-def _listed_again(listing: Listing, hashes: Sequence[Kept]) -> Counter[bytes]:
-    """The paths that come more than once, with how often; equal ones have equal `hashes`, by block."""
+def _listed_again(listing: Listing, spill: Spill, hashes: Sequence[Spilled]) -> Counter[bytes]:
+    """The paths that come more than once, with how often; equal ones have equal `hashes`, in `spill` by block."""
     import numpy as np
 
     def hashes_of() -> Iterator[npt.NDArray[np.uint32]]:
-        return (np.frombuffer(listing.spill.get(some), np.uint32) for some in hashes)
+        return (np.frombuffer(spill.get(some), np.uint32) for some in hashes)
 
     parts = np.uint32(1 + listing.count // _HASHES)
     repeated = [np.zeros(0, np.uint32)]

@@ -17,7 +17,7 @@ from pipeline.base.errors import LockError
 from pipeline.base.os_errors import removed, storage_error
 from pipeline.runtime.log import LOG
 from pipeline.storage.local.folders import delete_many
-from pipeline.storage.local.home import check_homes, held
+from pipeline.storage.local.pin import pinned
 from pipeline.storage.local.root import Root
 from pipeline.storage.processes import myself, shown
 
@@ -35,8 +35,8 @@ _WARNED: set[int] = set()
 def lock(root: Root, path: str, what: str) -> Iterator[Callable[[], None]]:
     """Hold the lock file `path` below `root` while inside; it is the operating system's, so it dies with its holder.
 
-    So is the folder of `root`, see `home.held`. Gives a function that raises `StorageError` where one of both is not
-    there any more. Raises `LockError`, naming host, process and since when, where another run holds it.
+    Meanwhile the folder of `root` is `pinned`. Gives a function that raises `StorageError` where lock file or folder is
+    not there any more. Raises `LockError`, naming host, process and since when, where another run holds it.
     """
     fd = root.open_file(path, os.O_RDWR | os.O_CREAT, "written")
     try:
@@ -45,16 +45,16 @@ def lock(root: Root, path: str, what: str) -> Iterator[Callable[[], None]]:
             from pipeline.storage.stores.lease import lease
 
             there = LeaseFile(replace(root, sealed=True))  # where the lock file is
-            with lease(there, path + _LEASE, root.at(path), what) as check, held(root.path, root.links):
-                yield functools.partial(_still_held, check, root)
+            with lease(there, path + _LEASE, root.at(path), what) as check, pinned(root.path, root.links) as found:
+                yield functools.partial(_call_all, check, found)
             return
         try:
             os.ftruncate(fd, 0)
             os.pwrite(fd, shown(myself()).encode(), 0)
         except OSError as error:
             raise storage_error(error, root.at(path), "written") from None
-        with held(root.path, root.links):
-            yield functools.partial(_still_held, functools.partial(_still_there, fd, root, path, what), root)
+        with pinned(root.path, root.links) as found:
+            yield functools.partial(_call_all, functools.partial(_still_there, fd, root, path, what), found)
         with contextlib.suppress(OSError):
             os.ftruncate(fd, 0)
     finally:
@@ -93,9 +93,9 @@ def _content(fd: int) -> str:
     return os.pread(fd, 400, 0).decode(errors="replace").strip()
 
 
-def _still_held(check: Callable[[], None], root: Root) -> None:
-    check()
-    check_homes(root.path)
+def _call_all(*checks: Callable[[], None]) -> None:
+    for check in checks:
+        check()
 
 
 def _still_there(fd: int, root: Root, path: str, what: str) -> None:

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from pipeline.base.errors import StorageError
 from pipeline.base.os_errors import removed, run_ended, storage_error
 from pipeline.runtime.counters import READ, count
-from pipeline.runtime.homes import home_of, let_go
-from pipeline.storage.local.home import check_home
+from pipeline.runtime.pins import forget_pins, pinned_above
+from pipeline.storage.local.pin import check_pin
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -27,7 +27,7 @@ class Root:
     """The folder `below` in the folder `path`, which the user named: it may be a link, and lead through some.
 
     Of what is in it only `links`, folders relative to `path`, may be links: users put them on another disk. Where it is
-    `sealed`, no folder is made, neither `path` nor any in it. What is held (see `home.held`) is not made anew.
+    `sealed`, no folder is made, neither `path` nor any in it. What is pinned (see `pin.pinned`) is not made anew.
     """
 
     path: str
@@ -37,7 +37,11 @@ class Root:
 
     def at(self, path: str = "") -> str:
         """The absolute path of `path`, for messages."""
-        return os.path.join(self.path, self.below, path) if path else os.path.join(self.path, self.below).rstrip("/")
+        return (
+            os.path.join(self.path, self.below, path)
+            if path
+            else os.path.join(self.path, self.below).rstrip("/") or "/"
+        )
 
     def inner(self, folder: str) -> Root:
         """The folder `folder` in this one."""
@@ -185,7 +189,7 @@ class Root:
                 del inner
                 with contextlib.suppress(OSError):
                     os.rmdir(path, dir_fd=fd)
-                    let_go(os.path.join(outer.at(above), path))
+                    forget_pins(os.path.join(outer.at(above), path))
 
 
 def is_link(name: str, fd: int | None = None) -> bool:
@@ -197,11 +201,11 @@ def is_link(name: str, fd: int | None = None) -> bool:
 
 
 def make_way(path: str) -> None:
-    """Make the folder `path`, as far as it is not there; what it is in and is held is not made anew, but missed.
+    """Make the folder `path`, as far as it is not there; what it is in and is pinned is not made anew, but missed.
 
-    Raises an `OSError`, and `StorageError` where another folder has the path of one that is held.
+    Raises an `OSError`, and `StorageError` where another folder has the path of one that is pinned.
     """
-    home = home_of(path)
+    home = pinned_above(path)
     if home is None:
         os.makedirs(path, exist_ok=True)
         return
@@ -217,9 +221,9 @@ def make_way(path: str) -> None:
 
 
 def _checked(path: str, fd: int) -> int:
-    """`fd`, the folder `path`; where another one is held, a `StorageError`, and `fd` is closed."""
+    """`fd`, the folder `path`; where another one is pinned, a `StorageError`, and `fd` is closed."""
     try:
-        check_home(path, fd)
+        check_pin(path, fd)
     except BaseException:
         os.close(fd)
         raise

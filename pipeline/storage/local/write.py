@@ -244,7 +244,7 @@ def replace_with(path: str, write: Callable[[str], None]) -> None:
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-        if isinstance(error, FileNotFoundError):
+        if isinstance(error, FileNotFoundError) and not os.path.isdir(os.path.dirname(path)):
             raise removed(os.path.dirname(path)) from None
         if isinstance(error, OSError):
             raise storage_error(error, path, "written") from None

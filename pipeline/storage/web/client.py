@@ -145,5 +145,5 @@ def _carry_out(
             if small == calm:
                 break
         hand(None)
-    except Exception as error:  # noqa: BLE001 - raised again where the results are taken
+    except BaseException as error:  # noqa: BLE001 - raised again where the results are taken
         hand(error)

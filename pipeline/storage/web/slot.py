@@ -55,8 +55,8 @@ def _buffer_size(limits: Limits) -> int:
 class Slot:
     """A handle and the transfer that it carries out, whose pieces are checked and taken as they come.
 
-    libcurl calls back for every 16 KB. No line of Python is run then: what came is looked at each time that libcurl has
-    nothing more at the moment.
+    libcurl calls back for every 16 KB. No line of Python is run then: what came is looked at each time that libcurl
+    returns.
     """
 
     def __init__(self, session: Session) -> None:

@@ -16,10 +16,10 @@ from pipeline.storage.location import too_large
 class Transfer:
     """One request: `url` whole, or its bytes from `start` up to `stop` where `stop` is not None.
 
-    `sink(offset, pieces)` takes what comes, in a thread of its own; without one it is gathered in `body`. `validator`
-    is an ETag or a date: an answer about another state of the file then has `status` 200 instead of 206, and nothing of
-    it is taken. An answer of more than `most` bytes is given up. What the caller may check when it is done: `reason`
-    (None: all came), `status`, `headers` (names in lower case), and `at`, the offset that comes next.
+    `sink(offset, pieces)` takes what comes, in one thread for all of a batch; without one it is gathered in `body`.
+    `validator` is an ETag or a date: an answer about another state of the file then has `status` 200 instead of 206,
+    and nothing of it is taken. An answer of more than `most` bytes is given up. What the caller may check when it is
+    done: `reason` (None: all came), `status`, `headers` (names in lower case), and `at`, the offset that comes next.
     """
 
     url: str

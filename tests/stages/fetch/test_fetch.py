@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import email.utils
 import hashlib
+import http.server
+import itertools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -30,7 +34,7 @@ from pipeline.storage import Traits, retry
 from tests.conftest import Run
 from tests.support.archives import pack
 from tests.support.helpers import PROJECT, contents, snapshot, write_file
-from tests.support.web import Faults, Nginx, faulty, free_port, nginx_in
+from tests.support.web import Faults, Nginx, Silent, faulty, free_port, nginx_in, serving
 
 RNG = random.Random(4)
 BLOB = RNG.randbytes(30 << 20)
@@ -157,6 +161,32 @@ def test_a_file_that_changed_in_between_begins_anew(tmp_path: Path, tags: tuple[
         faults.files["/blob.bin"], faults.etag, faults.times = other, tags[1], 0
         get(config)
     assert (tmp_path / "blob.bin").read_bytes() == other
+
+
+@pytest.mark.parametrize("tags", [('"one"', '"two"'), ('"one"', None), (None, None)])
+def test_a_first_answer_that_breaks_goes_on_with_no_other_file(
+    tmp_path: Path, tags: tuple[str | None, str | None]
+) -> None:
+    """It is small, so that it is whole with the second answer, and nothing else compares the two."""
+    files, asked = (b"A" * 100_000, b"B" * 100_000), itertools.count()
+
+    class Changing(Silent, http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            number, ranged = next(asked), self.headers["Range"]
+            begin, end = map(int, re.findall(r"\d+", ranged or "0-100000"))
+            data, tag = files[number > 0][begin : end + 1], tags[number > 0]
+            self.send_response(206 if ranged else 200)
+            self.send_header("Content-Range", f"bytes {begin}-{begin + len(data) - 1}/100000")
+            self.send_header("Content-Length", str(len(data)))
+            self.send_header("Last-Modified", email.utils.formatdate(1e9 + (number > 0), usegmt=True))
+            if tag is not None:
+                self.send_header("ETag", tag)
+            self.end_headers()
+            self.wfile.write(data[:60_000] if number == 0 else data)
+
+    with serving(Changing) as port:
+        get(config_of(tmp_path, f"http://127.0.0.1:{port}/blob.bin"))
+    assert (tmp_path / "blob.bin").read_bytes() == files[1]
 
 
 def _break_off(config: Config, faults: Faults, path: str = "/blob.bin") -> None:
@@ -406,6 +436,13 @@ def test_where_the_disk_goes_away_nothing_is_fetched_to_the_system_s(
         fetch(validate(data, "here"), Progress(), ["one.bin", "two.bin"])
     assert left(here) == []
     assert (tmp_path / "away").is_dir()
+
+
+def test_where_nothing_is_unpacked_no_folder_is_made(tmp_path: Path) -> None:
+    write_file(tmp_path / "share/blob.bin", BLOB)
+    config = config_of(tmp_path / "here", "x", fetching={"mirror": str(tmp_path / "share")})
+    fetch(config, Progress(), extract=True, into=str(tmp_path / "into"), names=["blob.bin"])
+    assert not (tmp_path / "into").exists()
 
 
 def test_limits_hold(tmp_path: Path, nginx: Nginx) -> None:
