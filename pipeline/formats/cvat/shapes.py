@@ -69,10 +69,10 @@ _NOWHERE: Floats = np.zeros((0, 2))
 class Shape:
     """A shape of the image number `file`: the `line`-th there (from 1), its element, its label as it looks.
 
-    `numbers` is the text of its numbers, in pairs as CVAT writes points (``1,2;3,4``), `count` how many there are to be,
-    and `points` what they mean: the outline of what has one, the labelled keypoints of a skeleton, all points of
-    anything else, shape (n, 2), in pixels. `keypoints` are x, y and how visible each is, shape (K, 3). `extras` is what
-    goes along to COCO JSON.
+    `numbers` is the text of its numbers, in pairs as CVAT writes points (``1,2;3,4``), and `count` how many there
+    are to be. `points` are what they mean: the outline of what has one, the labelled keypoints of a skeleton, all
+    points of anything else, shape (n, 2), in pixels. `keypoints` are x, y and how visible each is, shape (K, 3).
+    `extras` is what goes along to COCO JSON.
     """
 
     file: int
@@ -212,7 +212,7 @@ def _all_numbers(shapes: Sequence[Shape]) -> Floats | None:
 
 
 def _own_numbers(shape: Shape) -> Floats:
-    """The numbers of a shape, each by its own text, NaN for what is none; as many as there are to be."""
+    """The numbers of a shape, each by its own text, NaN for other text; as many as there are to be."""
     names = _NUMBERS.get(shape.kind)
     numbers = (
         [as_number(shape.element.get(name)) for name in names]
