@@ -17,6 +17,7 @@ from pipeline.base.text import plain_name
 from pipeline.formats import Parsed, Pictures, Problem
 from pipeline.formats._drawn import Drawn, states_of
 from pipeline.formats._framing import Frame, OtherImage, frame_of
+from pipeline.formats._unsaid import says
 from pipeline.formats._values import as_number, shown
 from pipeline.formats._xml import XmlFlaw, lines_of, read, text_of
 from pipeline.formats.voc.options import Options
@@ -49,6 +50,12 @@ _OTHERS = {
 #: What of an object goes along to COCO JSON, if it is not 0.
 _FLAGS = ("truncated", "difficult", "occluded")
 
+#: What else of an object is read, or passed over; any other element is an attribute.
+_KNOWN = frozenset({*_FLAGS, "name", "bndbox", "pose", "part", "polygon", "actions", "point"})
+
+#: What an attribute means that is no text.
+_TRUTH = {"true": True, "false": False}
+
 
 class _Bad(ValueError):  # noqa: N818 - a clause of a sentence, not an error
     """Why a file or an object is not taken: the counted word, a clause, and the line (from 1)."""
@@ -68,6 +75,7 @@ class _Objects:
     corners: list[tuple[float, ...]] = field(default_factory=list)
     extras: list[dict[str, Any]] = field(default_factory=list)
     parts: list[bool] = field(default_factory=list)
+    outlines: list[bool] = field(default_factory=list)
     first: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -189,6 +197,7 @@ def _add_objects(
         objects.corners.append(corners)
         objects.extras.append(_extras(one))
         objects.parts.append(one.find("part") is not None)
+        objects.outlines.append(one.find("polygon/*") is not None)
         objects.first.append(first)
 
 
@@ -220,7 +229,31 @@ def _extras(one: Element) -> dict[str, Any]:
     pose = text_of(one, "pose")
     if pose and pose.lower() != "unspecified":
         extras["pose"] = pose
+    attributes: dict[str, Any] = {}
+    for element in one:
+        if element.tag not in _KNOWN:
+            _add_attributes(attributes, element)
+    if attributes:
+        extras["attributes"] = attributes
     return extras
+
+
+def _add_attributes(attributes: dict[str, Any], element: Element) -> None:
+    """What an element that VOC does not have says: CVAT's ``<attributes>`` one by one, any other by its tag."""
+    several = element.findall("attribute") if element.tag == "attributes" else []
+    for one in several:
+        if name := text_of(one, "name"):
+            text = text_of(one, "value")
+            attributes[name] = _TRUTH.get(text.lower(), text)
+    if not several and says(value := _value(element)):
+        attributes[element.tag] = value
+
+
+def _value(element: Element) -> str | dict[str, str]:
+    """The text of an element, or those of its elements by their tags."""
+    if not len(element):
+        return (element.text or "").strip()
+    return {one.tag: "".join(one.itertext()).strip() for one in element}
 
 
 def _table(objects: _Objects, frames: Sequence[Frame | None], options: Options) -> pa.Table:
@@ -244,11 +277,12 @@ def _table(objects: _Objects, frames: Sequence[Frame | None], options: Options) 
     words = np.full(count, None, object)
     for where, word in (
         (first[:, 1] > 0, "edges_from_one"),
-        (_marked(objects, "pose"), "attributes"),
+        (np.array([any(map(says, extras.values())) for extras in objects.extras], np.bool_), "attributes"),
         (_marked(objects, "occluded"), "occluded"),
         (_marked(objects, "truncated"), "truncated"),
         (_marked(objects, "difficult"), "marked_difficult"),
         (np.array(objects.parts, np.bool_), "parts"),
+        (np.array(objects.outlines, np.bool_), "outlines"),
         (zero, "pixel_zero"),
         (beyond, "clipped"),
     ):
