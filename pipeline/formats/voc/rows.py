@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,8 +51,12 @@ _OTHERS = {
 #: What of an object goes along to COCO JSON, if it is not 0.
 _FLAGS = ("truncated", "difficult", "occluded")
 
-#: What else of an object is read, or passed over; any other element is an attribute.
-_KNOWN = frozenset({*_FLAGS, "name", "bndbox", "pose", "part", "polygon", "actions", "point"})
+#: What else of an object is read, or passed over; any other element but those of `_COUNTED` is an attribute.
+_KNOWN = frozenset({*_FLAGS, "name", "bndbox", "pose", "actions", "point"})
+
+_COUNTED = ("part", "polygon")
+
+_tag_of = operator.attrgetter("tag")
 
 #: What an attribute means that is no text.
 _TRUTH = {"true": True, "false": False}
@@ -195,9 +200,13 @@ def _add_objects(
         objects.line.append(position)
         objects.label.append(label)
         objects.corners.append(corners)
-        objects.extras.append(_extras(one))
-        objects.parts.append(one.find("part") is not None)
-        objects.outlines.append(one.find("polygon/*") is not None)
+        plain = _KNOWN.issuperset(map(_tag_of, one))
+        extras = _extras(one)
+        if not plain and (attributes := _attributes(one)):
+            extras["attributes"] = attributes
+        objects.extras.append(extras)
+        objects.parts.append(not plain and one.find("part") is not None)
+        objects.outlines.append(not plain and one.find("polygon/*") is not None)
         objects.first.append(first)
 
 
@@ -229,24 +238,23 @@ def _extras(one: Element) -> dict[str, Any]:
     pose = text_of(one, "pose")
     if pose and pose.lower() != "unspecified":
         extras["pose"] = pose
-    attributes: dict[str, Any] = {}
-    for element in one:
-        if element.tag not in _KNOWN:
-            _add_attributes(attributes, element)
-    if attributes:
-        extras["attributes"] = attributes
     return extras
 
 
-def _add_attributes(attributes: dict[str, Any], element: Element) -> None:
-    """What an element that VOC does not have says: CVAT's ``<attributes>`` one by one, any other by its tag."""
-    several = element.findall("attribute") if element.tag == "attributes" else []
-    for one in several:
-        if name := text_of(one, "name"):
-            text = text_of(one, "value")
-            attributes[name] = _TRUTH.get(text.lower(), text)
-    if not several and says(value := _value(element)):
-        attributes[element.tag] = value
+def _attributes(one: Element) -> dict[str, Any]:
+    """What elements say that VOC does not have: CVAT's ``<attributes>`` one by one, any other by its tag."""
+    attributes: dict[str, Any] = {}
+    for element in one:
+        if element.tag in _KNOWN or element.tag in _COUNTED:
+            continue
+        several = element.findall("attribute") if element.tag == "attributes" else []
+        for attribute in several:
+            if name := text_of(attribute, "name"):
+                text = text_of(attribute, "value")
+                attributes[name] = _TRUTH.get(text.lower(), text)
+        if not several and says(value := _value(element)):
+            attributes[element.tag] = value
+    return attributes
 
 
 def _value(element: Element) -> str | dict[str, str]:
@@ -277,7 +285,7 @@ def _table(objects: _Objects, frames: Sequence[Frame | None], options: Options) 
     words = np.full(count, None, object)
     for where, word in (
         (first[:, 1] > 0, "edges_from_one"),
-        (np.array([any(map(says, extras.values())) for extras in objects.extras], np.bool_), "attributes"),
+        (np.array([bool(e) and says(e) for e in objects.extras], np.bool_), "attributes"),
         (_marked(objects, "occluded"), "occluded"),
         (_marked(objects, "truncated"), "truncated"),
         (_marked(objects, "difficult"), "marked_difficult"),
