@@ -25,7 +25,7 @@ TOLERANCE = 0.01
 
 _WIDTH = 9  # " 0.123456"
 
-_LINES = bytes.maketrans(b",", b"\n")
+_LINES = bytes.maketrans(b",\t\r\n", b"\n   ")
 
 _BLANK_LINES = bytes.maketrans(b" \t\r\v\f", b"\n" * 5)
 
@@ -69,9 +69,9 @@ def _texts(values: Floats, starts: Ints, rows: Ints, numbers: str) -> list[bytes
 def parse_numbers(texts: Sequence[bytes]) -> Floats:
     """All numbers of `texts`, which separate them by commas; each is the float nearest to its text.
 
-    Raises `pyarrow.ArrowInvalid` where one is not a number.
+    Blanks around a number count for nothing. Raises `pyarrow.ArrowInvalid` where one is not a number.
     """
-    return _numbers_of(b",".join(texts).translate(_LINES, b" \t\r\n")) if texts else np.zeros(0)
+    return _numbers_of(b",".join(texts).translate(_LINES)) if texts else np.zeros(0)
 
 
 def numbers_of_lists(texts: Sequence[bytes]) -> Floats:

@@ -68,7 +68,7 @@ def outline_of(
     shared = {path for path, count in like.items() if count > 1 or path in exact}
     empty = np.zeros((0, 2), np.int64)
     found = FileOutline(empty, empty, np.zeros(0, np.int64), [], [], [])
-    taken: dict[str, str] = {}
+    taken: dict[str, ImageRecord] = {}
     spans: list[tuple[int, int]] = []
     named: list[str] = []
     for record, file, said, count in zip(records, files, called, lost, strict=True):
@@ -86,11 +86,11 @@ def outline_of(
 
 
 def _problem(
-    record: ImageRecord, said: str, file: Found, shared: set[str], taken: dict[str, str]
+    record: ImageRecord, said: str, file: Found, shared: set[str], taken: dict[str, ImageRecord]
 ) -> tuple[str, str] | None:
     """The counted word and a clause for a record that is of no image, or not of one alone.
 
-    Several records name the images of `shared` or something like them; `taken` are those with a record, with its place.
+    Several records name the images of `shared` or something like them; `taken` are those with a record, and which.
     """
     if not said:
         return "bad_image", "names no image"
@@ -100,8 +100,10 @@ def _problem(
             "ambiguous_image",
             f"({shown(record.said)}) may be {fitting}; name it by its path below the folder of images",
         )
-    if (first := taken.setdefault(file.path or f"\0{said}", record.where)) != record.where:
-        return "image_twice", f"({shown(record.said)}) is of the image of {first}; join them, or remove one"
+    if (first := taken.setdefault(file.path or f"\0{said}", record)) is not record:
+        # Several records may be in one line, and have one number.
+        other = first.where if first.where != record.where else f"an earlier record, {first.where} as well"
+        return "image_twice", f"({shown(record.said)}) is of the image of {other}; join them, or remove one"
     return None
 
 

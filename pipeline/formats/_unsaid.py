@@ -27,14 +27,15 @@ def unsaid(fields: Mapping[str, Any]) -> str | None:
     for mark, word in _MARKS.items():
         if any(as_flag(one.get(mark)) for one in several):
             return word
-    return "attributes" if _says(fields) else None
+    return "attributes" if says(fields) else None
 
 
-def _says(value: Any) -> bool:
+def says(value: Any) -> bool:
+    """Whether a field with that value says something."""
     if isinstance(value, Mapping):
-        return any(_says(one) or (str(name).endswith("_id") and _is_zero(one)) for name, one in value.items())
+        return any(says(one) or (str(name).endswith("_id") and _is_zero(one)) for name, one in value.items())
     if isinstance(value, list | tuple):
-        return any(map(_says, value))
+        return any(map(says, value))
     if isinstance(value, str):
         return value.strip().lower() not in _NOTHING
     return bool(value) and not (isinstance(value, float) and math.isnan(value))

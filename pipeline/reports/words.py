@@ -59,6 +59,7 @@ PARTLY: dict[str, Words] = {
     ),
     "edges_from_one": _objects("of files by Roboflow, whose boxes are read as edges that count from 1"),
     "parts": _objects("with parts (as head and hand), which are no objects"),
+    "outlines": _objects("with an outline (<polygon>), of which the box is taken"),
     "truncated": _objects("marked as truncated, which label rows do not say"),
     "oriented": (
         "oriented box, of which the upright box around it is taken; task obb keeps its angle",

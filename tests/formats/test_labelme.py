@@ -294,6 +294,12 @@ def test_a_group_is_one_object() -> None:
     assert len(numbers(found[0])) == 2 * (4 + 4)
 
 
+def test_a_text_of_several_lines_is_said_once() -> None:
+    texts = ["left\nof two", "left\nof two", "of", "left"]
+    (row,) = rows(file(*(shape(group_id=1, description=text) for text in texts)))
+    assert json.loads(row["raw"])["description"] == "left\nof two\nof"
+
+
 def test_parts_that_overlap_are_counted_once() -> None:
     raw = json.loads(only(file(shape(group_id=0), shape(group_id=0)))["raw"])
     assert raw["area"] == json.loads(only(file(shape()))["raw"])["area"]

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
+from xml.sax.saxutils import escape
 
 import pytest
 from hypothesis import given
@@ -136,6 +137,59 @@ def test_what_rows_cannot_say_is_counted_and_goes_along_to_coco_json(flag: str) 
 def test_a_pose_is_counted_where_rows_cannot_say_it(pose: str, loss: str | None) -> None:
     (posed,) = rows(xml(boxed(more=f"<pose>{pose}</pose>")))
     assert (posed["loss"], json.loads(posed["raw"]).get("pose")) == (loss, pose if loss else None)
+
+
+WORD = st.text("abcäé 0", min_size=1, max_size=4).filter(str.strip)
+VALUE = st.sampled_from(["", "0", "false", "True", "no", " red ", "1.5", "a,b", "Unspecified", "<&>"])
+
+
+@given(st.dictionaries(WORD.map(str.strip), VALUE, max_size=3), st.dictionaries(st.sampled_from("xyz"), VALUE), VALUE)
+def test_further_fields_go_along_to_coco_json_or_say_nothing(
+    attributes: dict[str, str], others: dict[str, str], inner: str
+) -> None:
+    """CVAT's attributes, and elements that no version of VOC has."""
+    parts = [
+        f"<attribute><name>{escape(n)}</name><value>{escape(v)}</value></attribute>" for n, v in attributes.items()
+    ]
+    more = f"<attributes>\n{''.join(parts)}</attributes>" + "".join(
+        f"<{n}>{escape(v)}</{n}>" for n, v in others.items()
+    )
+    (row,) = rows(xml(boxed(more=f"{more}<deep><one>{escape(inner)}</one></deep>")))
+    empty = ("", "0", "false", "no", "unspecified")
+    wanted: dict[str, Any] = {name: {"false": False, "True": True}.get(v, v.strip()) for name, v in attributes.items()}
+    wanted |= {name: v.strip() for name, v in others.items() if v.lower() not in empty}
+    wanted |= {"deep": {"one": inner.strip()}} if inner.lower() not in empty else {}
+    assert json.loads(row["raw"]).get("attributes", {}) == wanted
+    says = any(v is True or (v is not False and str(v).lower() not in empty) for v in wanted.values())
+    assert (row["loss"], row["tail"] is None) == ("attributes" if says else None, False)
+
+
+def test_elements_without_end_are_no_deep_attributes() -> None:
+    (row,) = rows(xml(boxed(more="<a>" * 20_000 + "x" + "</a>" * 20_000)))
+    assert json.loads(row["raw"])["attributes"] == {"a": {"a": "x"}}
+
+
+POLYGON = "<polygon><x1>10</x1><y1>10</y1><x2>30</x2><y2>10</y2><x3>30</x3><y3>30</y3></polygon>"
+
+
+def test_an_outline_is_counted_whatever_it_becomes(run: Run, tmp_path: Path) -> None:
+    """Tools do not agree on where its pixels begin, so its box is taken."""
+    marked = "<truncated>1</truncated><part/>"
+    found = rows(xml(boxed(more=POLYGON), boxed(more=marked + POLYGON), boxed(more=marked)))
+    assert [row["loss"] for row in found] == ["outlines", "outlines", "parts"]
+    (empty,) = rows(xml(boxed(more="<polygon/>")))
+    assert (empty["loss"], "segmentation" in json.loads(empty["raw"])) == (None, False)
+    red = "<attributes><attribute><name>color</name><value>red</value></attribute></attributes>"
+    content = xml(boxed(more=POLYGON), boxed(more=red), boxed(more="<part><name>head</name></part>"))
+    write_file(tmp_path / "in/a.xml", content)
+    write_file(tmp_path / "in/a.jpg", jpeg(WIDTH, HEIGHT))
+    for target in ("yolo", "coco"):
+        told = run("convert", tmp_path / "in", tmp_path / target, "--to", target, "--workdir", tmp_path / "w").out
+        assert "1 object with an outline (<polygon>), of which the box is taken." in told
+        assert "1 object with parts (as head and hand), which are no objects." in told
+        assert ("1 object with further fields" in told) == (target == "yolo")
+    made = json.loads((tmp_path / "coco/annotations/instances_train.json").read_text())
+    assert [one.get("attributes") for one in made["annotations"]] == [None, {"color": "red"}, None]
 
 
 @pytest.mark.parametrize(

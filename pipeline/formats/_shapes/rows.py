@@ -326,8 +326,9 @@ def _add_extras(extras: dict[str, Any], shape: dict[str, Any], group: int | str 
     if score is not None:
         extras.setdefault("score", score)
     text = shape.get("description") or shape.get("text")
-    if isinstance(text, str) and text and text not in extras.get("description", "").split("\n"):
-        extras["description"] = "\n".join(filter(None, (extras.get("description"), text)))
+    said = extras.get("description", "")
+    if isinstance(text, str) and text and f"\n{text}\n" not in f"\n{said}\n":  # it may be of several lines itself
+        extras["description"] = f"{said}\n{text}" if said else text
 
 
 def _add_image(batch: _Batch, found: ShapeFile, frame: Frame | None) -> None:

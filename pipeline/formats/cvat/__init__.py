@@ -20,7 +20,7 @@ found                                       what becomes of it
 ``attribute``, ``group_id``, ``z_order``    go along to COCO JSON; counted where rows cannot say it (``attributes``)
 ``source``                                  goes along to COCO JSON, unless it is ``manual``
 an image without shapes                     an image without objects
-a shape without a label, or of bad numbers  bad, with its number in the image
+a shape without a label, or of bad numbers  bad, with its number in the image; so is one with decimal commas
 ``<track>``                                 CVAT for video: the file is refused, with the way out
 a DOCTYPE, another encoding than UTF-8      the file is refused, see `formats._xml`
 =========================================== ========================================================================

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.base.humanize import plural
 from pipeline.formats._numbers import parse_numbers
 from pipeline.formats._values import as_number, category_name, shown
 
@@ -29,6 +30,8 @@ _NUMBERS: dict[str, tuple[str, ...]] = {
     "cuboid": _CUBOID,
     "mask": ("left", "top", "width", "height"),
 }
+
+_PAIRS = {kind: ";".join(["%s,%s"] * (len(names) // 2)) for kind, names in _NUMBERS.items()}
 
 #: Which of left, top, right and bottom are x and y of the corners of a box, clockwise from the first.
 _ROUND = np.array([0, 1, 2, 1, 2, 3, 0, 3])
@@ -57,6 +60,8 @@ class BadShapeError(Exception):
         self.reason = reason
 
 
+_COMMA, _SEMICOLON = b",;"
+
 _NOWHERE: Floats = np.zeros((0, 2))
 
 
@@ -64,9 +69,10 @@ _NOWHERE: Floats = np.zeros((0, 2))
 class Shape:
     """A shape of the image number `file`: the `line`-th there (from 1), its element, its label as it looks.
 
-    `numbers` are its text, separated by commas, and `points` what they mean: the outline of what has one, the labelled
-    keypoints of a skeleton, all points of anything else, shape (n, 2), in pixels. `keypoints` are x, y and how visible
-    each is, shape (K, 3). `extras` is what goes along to COCO JSON.
+    `numbers` is the text of its numbers, in pairs as CVAT writes points (``1,2;3,4``), and `count` how many there
+    are to be. `points` are what they mean: the outline of what has one, the labelled keypoints of a skeleton, all
+    points of anything else, shape (n, 2), in pixels. `keypoints` are x, y and how visible each is, shape (K, 3).
+    `extras` is what goes along to COCO JSON.
     """
 
     file: int
@@ -104,10 +110,10 @@ def shapes_of(image: Element, file: int) -> Iterator[Shape | tuple[int, BadShape
             continue
         made = Shape(file, line, element, kind, label)
         if (names := _NUMBERS.get(kind)) is not None:
-            made.numbers, made.count = ",".join([said.get(name, "") for name in names]), len(names)
+            made.numbers, made.count = _PAIRS[kind] % tuple([said.get(name, "") for name in names]), len(names)
         elif kind != "skeleton":
-            made.numbers = said.get("points", "").strip().strip(";").replace(";", ",")
-            made.count = made.numbers.count(",") + 1
+            made.numbers = said.get("points", "").strip().strip(";")
+            made.count = 2 * (made.numbers.count(";") + 1)
         if len(element) or any(said.get(name, usual) != usual for name, usual in _USUAL):
             _add_extras(made)
         yield made
@@ -191,18 +197,35 @@ def _numbers_of_keypoints(order: Mapping[int | str, str]) -> dict[str, dict[str,
 
 
 def _all_numbers(shapes: Sequence[Shape]) -> Floats | None:
-    """The numbers of all shapes; None where one of them has other text."""
+    """The numbers of all shapes; None where one of them has other text, which may hold a separator itself."""
+    text = ";".join([shape.numbers for shape in shapes]).encode(errors="replace")
+    every = np.frombuffer(text, np.uint8)
+    between = every[(every == _COMMA) | (every == _SEMICOLON)]
+    count = sum([shape.count for shape in shapes])
+    if len(between) + 1 != count or (between[::2] != _COMMA).any() or (between[1::2] != _SEMICOLON).any():
+        return None
     try:
-        values = parse_numbers([shape.numbers.encode(errors="replace") for shape in shapes])
+        values = parse_numbers([text.replace(b";", b",")])
     except pa.ArrowInvalid:
         return None
-    return values if len(values) == sum(shape.count for shape in shapes) else None
+    return values if len(values) == count else None
 
 
 def _own_numbers(shape: Shape) -> Floats:
-    """The numbers of a shape, NaN for other text; as many as it has texts."""
-    numbers = [as_number(text) for text in shape.numbers.split(",")]
+    """The numbers of a shape, each by its own text, NaN for other text; as many as there are to be."""
+    names = _NUMBERS.get(shape.kind)
+    numbers = (
+        [as_number(shape.element.get(name)) for name in names]
+        if names is not None
+        else [number for pair in shape.numbers.split(";") for number in _pair(pair) or (None, None)]
+    )
     return np.array([math.nan if number is None else number for number in numbers], np.float64)
+
+
+def _pair(text: str) -> tuple[float, float] | None:
+    """The x and the y that a point is by its text; None for what is no pair of numbers."""
+    numbers = [number for one in text.split(",") if (number := as_number(one)) is not None]
+    return (numbers[0], numbers[1]) if len(numbers) == text.count(",") + 1 == 2 else None
 
 
 def _bad_numbers(shape: Shape) -> BadShapeError:
@@ -212,8 +235,18 @@ def _bad_numbers(shape: Shape) -> BadShapeError:
         number = as_number(text)
         if number is None or abs(number) > _FARTHEST:
             what = f"has the {name} {shown(text)}" if text is not None else f"has no {name}"
-            return BadShapeError("numbers", f"{shape} {what}, which is no number of pixels; draw it anew")
+            cure = "write it with a decimal point" if text and _has_decimal_comma(text) else "draw it anew"
+            return BadShapeError("numbers", f"{shape} {what}, which is no number of pixels; {cure}")
+    for text in shape.numbers.split(";") if shape.numbers else ():
+        pair = _pair(text)
+        if pair is None or max(map(abs, pair)) > _FARTHEST:
+            cure = "write two numbers with decimal points" if text.count(",") > 1 else "draw it anew"
+            return BadShapeError("points", f"{shape} has the point {shown(text)}, which is no pair of numbers; {cure}")
     return BadShapeError("points", f"{shape} has points that are no pairs of numbers; draw it anew")
+
+
+def _has_decimal_comma(text: str) -> bool:
+    return text.count(",") == 1 and as_number(text.replace(",", ".")) is not None
 
 
 def _points(shape: Shape, values: Floats) -> Floats:
@@ -230,14 +263,9 @@ def _points(shape: Shape, values: Floats) -> Floats:
     if shape.kind == "mask":
         left, top, width, height = values.tolist()
         return np.array([[left, top], [left + width, top + height]])
-    if len(values) % 2 or len(values) < 2 * _LEAST.get(shape.kind, 0):
-        count = len(values) // 2
-        raise BadShapeError(
-            "points",
-            f"{shape} has {len(values)} coordinates, which are no points; draw it anew"
-            if len(values) % 2
-            else f"{shape} has {count} {'point' if count == 1 else 'points'}; it needs {_LEAST[shape.kind]} or more",
-        )
+    if len(values) < 2 * _LEAST.get(shape.kind, 0):
+        have = plural(len(values) // 2, "point")
+        raise BadShapeError("points", f"{shape} has {have}; it needs {_LEAST[shape.kind]} or more")
     return values.reshape(-1, 2)
 
 
@@ -275,12 +303,11 @@ def _read_skeleton(shape: Shape, numbers: Mapping[str, int]) -> None:
         number = numbers.get(_label(said.get("label", "")))
         if one.tag != "points" or number is None or said.get("outside", "0") == "1":
             continue
-        first, _, second = said.get("points", "").partition(",")
-        x, y = as_number(first), as_number(second)
-        if x is None or y is None or max(abs(x), abs(y)) > _FARTHEST:
+        pair = _pair(said.get("points", ""))
+        if pair is None or max(map(abs, pair)) > _FARTHEST:
             what = f"has the keypoint {shown(said['label'])} at {shown(said.get('points', ''))}"
             raise BadShapeError("points", f"{shape} {what}, which is no pair of numbers; draw it anew")
-        points[number] = x, y, 1 if said.get("occluded", "0") == "1" else 2
+        points[number] = *pair, 1 if said.get("occluded", "0") == "1" else 2
     shape.keypoints = points
     shape.points = points[points[:, 2] > 0, :2]
 

@@ -99,23 +99,30 @@ def _label_rows(lists: Mapping[str, msgspec.Raw] | None, task: Task) -> bytes:
     if not lists:
         return b""
     names = (name for name in _LISTS[str(task)] if name in lists)
-    text = bytes(lists[next(names, next(iter(lists)))]).translate(None, _BLANKS + b"\n")
+    written = bytes(lists[next(names, next(iter(lists)))])
+    text = written.translate(None, _BLANKS + b"\n")
     if text in (b"[]", b"null"):
         return b""
     if text[:2] == b"[[" and text[-2:] == b"]]":
         rows = text[2:-2].replace(b"],[", b"\n").replace(b",", b" ")
         if not rows.translate(None, _DIGITS):
             return rows
-    value = plain(text)
+    value = plain(written)
     items = value if isinstance(value, list) else [value]
     return b"\n".join(_unusual(item) for item in items)
 
 
 def _unusual(row: Any) -> bytes:
     """A row as trainers write it, numbers as text too; what is no number is a token that says so."""
-    values = row if isinstance(row, list) else [row]
-    texts = ["".join(str(v).split()) or "?" if isinstance(v, int | float | str) else shown(v) for v in values]
-    return " ".join("".join(text.split()) for text in texts).encode(errors="replace")
+    return " ".join(map(_token, row if isinstance(row, list) else [row])).encode(errors="replace")
+
+
+def _token(value: Any) -> str:
+    """A value without blanks: those within a text are in no number, and become ``_`` in quotes."""
+    if isinstance(value, int | float | str):
+        words = str(value).split()
+        return f'"{"_".join(words)}"' if len(words) > 1 else words[0] if words else "?"
+    return "".join(shown(value).split())
 
 
 def _labels(class_id: Any, labels: Mapping[int | str, str]) -> pa.Array:

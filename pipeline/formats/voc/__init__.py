@@ -8,7 +8,10 @@ corners, fractional or in any order       the box; cut off at the image's edge (
                                           trainers leave it out; with ``difficult: keep`` an object like others
 ``truncated``, ``occluded``, ``pose``     go along to COCO JSON; they, and difficult objects that are kept, are counted
                                           where rows cannot say it (a pose as ``attributes``)
-``<part>`` (head, hand, foot)             no object; who has some is counted (``parts``)
+``<part>`` (head, hand, foot)             no object; who has some is counted (``parts``), to COCO JSON too
+``<polygon>`` (Roboflow's segmentation)   not read, for tools do not agree on where its pixels begin; who has one is
+                                          counted (``outlines``), to COCO JSON too
+``<attributes>`` (CVAT), other elements   go along to COCO JSON as ``attributes``; counted where rows cannot say it
 ``<actions>``, ``<point>``, ``segmented`` passed over
 no ``<size>``, or one of 0                that of the image; without one the file is bad (``no_size``)
 another size than the image has           put right where it is certain what happened, see `formats._framing`; else bad

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from pipeline.base.text import plain_name
 from pipeline.formats import Parsed, Pictures, Problem
 from pipeline.formats._drawn import Drawn, states_of
 from pipeline.formats._framing import Frame, OtherImage, frame_of
+from pipeline.formats._unsaid import says
 from pipeline.formats._values import as_number, shown
 from pipeline.formats._xml import XmlFlaw, lines_of, read, text_of
 from pipeline.formats.voc.options import Options
@@ -49,6 +51,16 @@ _OTHERS = {
 #: What of an object goes along to COCO JSON, if it is not 0.
 _FLAGS = ("truncated", "difficult", "occluded")
 
+#: What else of an object is read, or passed over; any other element but those of `_COUNTED` is an attribute.
+_KNOWN = frozenset({*_FLAGS, "name", "bndbox", "pose", "actions", "point"})
+
+_COUNTED = ("part", "polygon")
+
+_tag_of = operator.attrgetter("tag")
+
+#: What an attribute means that is no text.
+_TRUTH = {"true": True, "false": False}
+
 
 class _Bad(ValueError):  # noqa: N818 - a clause of a sentence, not an error
     """Why a file or an object is not taken: the counted word, a clause, and the line (from 1)."""
@@ -68,6 +80,7 @@ class _Objects:
     corners: list[tuple[float, ...]] = field(default_factory=list)
     extras: list[dict[str, Any]] = field(default_factory=list)
     parts: list[bool] = field(default_factory=list)
+    outlines: list[bool] = field(default_factory=list)
     first: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -187,8 +200,13 @@ def _add_objects(
         objects.line.append(position)
         objects.label.append(label)
         objects.corners.append(corners)
-        objects.extras.append(_extras(one))
-        objects.parts.append(one.find("part") is not None)
+        plain = _KNOWN.issuperset(map(_tag_of, one))
+        extras = _extras(one)
+        if not plain and (attributes := _attributes(one)):
+            extras["attributes"] = attributes
+        objects.extras.append(extras)
+        objects.parts.append(not plain and one.find("part") is not None)
+        objects.outlines.append(not plain and one.find("polygon/*") is not None)
         objects.first.append(first)
 
 
@@ -223,6 +241,29 @@ def _extras(one: Element) -> dict[str, Any]:
     return extras
 
 
+def _attributes(one: Element) -> dict[str, Any]:
+    """What elements say that VOC does not have: CVAT's ``<attributes>`` one by one, any other by its tag."""
+    attributes: dict[str, Any] = {}
+    for element in one:
+        if element.tag in _KNOWN or element.tag in _COUNTED:
+            continue
+        several = element.findall("attribute") if element.tag == "attributes" else []
+        for attribute in several:
+            if name := text_of(attribute, "name"):
+                text = text_of(attribute, "value")
+                attributes[name] = _TRUTH.get(text.lower(), text)
+        if not several and says(value := _value(element)):
+            attributes[element.tag] = value
+    return attributes
+
+
+def _value(element: Element) -> str | dict[str, str]:
+    """The text of an element, or those of its elements by their tags."""
+    if not len(element):
+        return (element.text or "").strip()
+    return {one.tag: "".join(one.itertext()).strip() for one in element}
+
+
 def _table(objects: _Objects, frames: Sequence[Frame | None], options: Options) -> pa.Table:
     """All rows."""
     count = len(objects.file)
@@ -244,11 +285,12 @@ def _table(objects: _Objects, frames: Sequence[Frame | None], options: Options) 
     words = np.full(count, None, object)
     for where, word in (
         (first[:, 1] > 0, "edges_from_one"),
-        (_marked(objects, "pose"), "attributes"),
+        (np.array([bool(e) and says(e) for e in objects.extras], np.bool_), "attributes"),
         (_marked(objects, "occluded"), "occluded"),
         (_marked(objects, "truncated"), "truncated"),
         (_marked(objects, "difficult"), "marked_difficult"),
         (np.array(objects.parts, np.bool_), "parts"),
+        (np.array(objects.outlines, np.bool_), "outlines"),
         (zero, "pixel_zero"),
         (beyond, "clipped"),
     ):
