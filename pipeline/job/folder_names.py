@@ -24,5 +24,6 @@ class FolderNames:
                 found = {name[len(within) :] for name in names if name.startswith(within)}
                 if found or not location.on_disk:  # what two links lead to is in `names` by one of them
                     return found
-        self._known[url] = found = location.linked_names()
+        found = location.names() if location.local is None else storage.list_linked(location.local)
+        self._known[url] = found
         return found

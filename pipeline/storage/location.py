@@ -198,10 +198,6 @@ class Location:
         """Paths, relative to `folder`, of all files below it; empty where it does not exist."""
         raise self._cannot("be listed")
 
-    def linked_names(self) -> set[str]:
-        """As `names`, with what links to folders lead to, as `listing` follows them; through none of our own."""
-        return self.names()
-
     def flat_names(self, folder: str) -> Sequence[str]:
         """Names of the files right in `folder`, sorted; none where it does not exist."""
         return sorted(name for name in self.names(folder) if "/" not in name)

@@ -565,7 +565,7 @@ def test_a_folder_is_listed_once_however_many_formats_are_tried(
         counts[folder] += 1
         return list_linked(folder)
 
-    monkeypatch.setattr("pipeline.storage.local.folder.list_linked", counted)
+    monkeypatch.setattr("pipeline.storage.list_linked", counted)
     for folder in (root, root.parent):
         counts.clear()
         assert fitting_format(str(folder), str(tmp_path / "work")) == format_

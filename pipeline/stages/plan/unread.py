@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline import storage
@@ -29,7 +30,7 @@ _OTHERWISE = "convert it to .jpg or .png"
 def unread_image(folder: storage.Location, row: Mapping[str, Any]) -> tuple[str, str] | None:
     """The file in `folder` that would be the image of `row` (`schema.images`), and why it is not taken, with the cure.
 
-    None where there is no such file; at a store it is not looked for, since that would cost requests.
+    None where there is no such file; a store is not asked, since that costs requests.
     """
     if not folder.on_disk:
         return None
@@ -40,10 +41,10 @@ def unread_image(folder: storage.Location, row: Mapping[str, Any]) -> tuple[str,
         stem, suffix = posixpath.splitext(path)
         name = posixpath.basename(stem)
         kind = suffix_of(begin.head)
-        told = f"it is a {_RENAMED[kind]}: rename it to {name}{kind}" if kind in _RENAMED else ""
+        cure = f"it is a {_RENAMED[kind]}: rename it to {name}{kind}" if kind in _RENAMED else ""
         of = f"of the label {row['label_path']}" if row["label_path"] else repr(row["image_said"])
         files = f"with the suffix {suffix}" if suffix else "without a suffix"
-        return folder.join(path), f"is the image {of}, but files {files} are not read; {told or _OTHERWISE}"
+        return folder.join(path), f"is the image {of}, but files {files} are not read; {cure or _OTHERWISE}"
     return None
 
 
@@ -53,33 +54,31 @@ def _candidates(folder: storage.Location, stem: str, said: str) -> Iterator[str]
     if os.path.splitext(said)[1].lower() not in IMAGE_SUFFIXES:
         yield from (path for path, there in zip(called, folder.exist_many(called), strict=True) if there)
     for path in dict.fromkeys([stem, *map(_stem, called)]):
-        below, _, name = path.rpartition("/")
-        if (found := _unread_in(folder, below).get(name)) is not None:
-            yield posixpath.join(below, found)
+        if (found := _unread_of(folder, path)) is not None:
+            yield found
 
 
 def _stem(path: str) -> str:
     return posixpath.splitext(path)[0]
 
 
-def _unread_in(folder: storage.Location, below: str) -> Mapping[str, str]:
-    """The files right in a folder that are called as images are that are not read, by stem."""
-    if folder.local is None:
-        return _by_stem(folder.flat_names(below))
-    path = os.path.join(folder.local, below)
-    try:
-        return _listed(path, os.stat(path).st_mtime_ns)
-    except OSError:
-        return {}
+def _unread_of(folder: storage.Location, path: str) -> str | None:
+    """The file in `folder` that is called as `path`, but for a suffix that is not read."""
+    if folder.local is None:  # an archive's table is asked faster than it is listed
+        tries = [path + suffix for suffix in (*_UNREAD, *map(str.upper, _UNREAD))]
+        return next(itertools.compress(tries, folder.exist_many(tries)), None)
+    below, _, name = path.rpartition("/")
+    changed = storage.folder_time(where := os.path.join(folder.local, below))
+    found = _listed(where, changed).get(name) if changed is not None else None
+    return posixpath.join(below, found) if found is not None else None
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=1024)
 def _listed(path: str, changed: int) -> Mapping[str, str]:
-    """`_by_stem` of the folder `path` of this machine as it is since `changed`: once, and not for every bucket."""
+    """The files right in the folder `path` that are called as images that are not read, by stem.
+
+    Of this machine, as it is since it `changed`: it is listed once, and not for every bucket.
+    """
     del changed
-    return _by_stem(os.listdir(path))
-
-
-def _by_stem(names: Iterable[str]) -> Mapping[str, str]:
-    split = ((*posixpath.splitext(name), name) for name in names)
+    split = ((*posixpath.splitext(name), name) for name in storage.locate(path).flat_names(""))
     return {stem: name for stem, _, name in sorted(one for one in split if one[1].lower() in _UNREAD)}

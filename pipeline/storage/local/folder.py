@@ -34,7 +34,7 @@ from pipeline.storage.local.read import (
     sizes,
 )
 from pipeline.storage.local.root import Root
-from pipeline.storage.local.walk import folder_times, list_files, list_flat, list_folder, list_linked, list_names
+from pipeline.storage.local.walk import folder_times, list_files, list_flat, list_folder, list_names
 from pipeline.storage.local.write import write_many, write_whole
 from pipeline.storage.location import Copies, Fetched, FileEnds, Fingerprint, Results, WritableLocation
 from pipeline.storage.paths import local_path
@@ -88,10 +88,6 @@ class LocalFolder(WritableLocation):
     def names(self, folder: str = "") -> set[str]:
         """See `Location.names`."""
         return self.root.names(folder) if self._own else list_names(self._at(folder))
-
-    def linked_names(self) -> set[str]:
-        """See `Location.linked_names`."""
-        return self.root.names("") if self._own else list_linked(self.local)
 
     def flat_names(self, folder: str) -> Sequence[str]:
         """See `Location.flat_names`."""

@@ -289,6 +289,14 @@ def folder_times(root: str, folders: Sequence[str]) -> dict[str, int]:
     return found
 
 
+def folder_time(folder: str) -> int | None:
+    """The change time (ns) of `folder` alone; None where it cannot be asked."""
+    try:
+        return os.stat(folder).st_mtime_ns
+    except OSError:
+        return None
+
+
 def any_name(folder: str) -> str | None:
     """The name of something right in `folder` that is likely to stay, a folder if there is one; None if it is empty.
 
