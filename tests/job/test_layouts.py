@@ -408,12 +408,12 @@ def test_a_yaml_that_leads_out_of_the_folder_is_not_followed(folder: Path, run: 
 def test_a_yaml_leads_out_by_no_link_either(folder: Path, run: Run) -> None:
     """A link in the folder is followed, as it is called; what is beside the folder that it leads to is not."""
     _fill(folder / "other/far", _pairs("labels", "images", "mine"))
-    _fill(folder / "other", _pairs("labels", "images", "secret"))
-    write_file(folder / "other/list.txt", "images/secret.jpg\n")
+    _fill(folder / "other/far", _pairs("secret", "secret", "secret"))
+    write_file(folder / "other/far/list.txt", "images/mine.jpg\n")
     (folder / "in").mkdir()
     (folder / "in/images").symlink_to("../other/far/images")
     (folder / "in/labels").symlink_to("../other/far/labels")
-    for value in ("images/../../images", "images/../../list.txt", "labels/../../images/"):
+    for value in ("images/../secret", "images/../list.txt", "labels/../../far/secret/"):
         write_file(folder / "in/data.yaml", f"train: images\nval: {value}\n" + DATA)
         told = run("convert", folder / "in", folder / "out", *FROM_YOLO, "--json").json
         assert {s: c["objects"]["dog"] for s, c in told["subset"].items()} == {"train": 1}
