@@ -129,7 +129,7 @@ class ImageNames:
     def _fitting(self, form: int, text: str) -> list[str]:
         whole, names = self._index(form)
         as_form = _FORMS[form]
-        for tail in _tails(text):
+        for tail in tails(text):
             if found := whole.get(as_form(tail)):
                 return found
         name = as_form(text)
@@ -148,7 +148,7 @@ class ImageNames:
         return self._by_form[form]
 
 
-def _tails(path: str) -> Iterator[str]:
+def tails(path: str) -> Iterator[str]:
     """A path, and the same without its first folder, its first two, …"""
     steps = path.split("/")
     return ("/".join(steps[i:]) for i in range(len(steps)))

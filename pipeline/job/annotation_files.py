@@ -63,7 +63,7 @@ def whole_files(root: str, format_: formats.SingleFileFormat, task: Task, *, any
     if found:
         return found
     known = [name for name in format_.FILES if is_file(root, name)]
-    files = [path for path in files if not _has_image(root, path, _image_folder(root, ()))] if any_name else []
+    files = _of_many_images(root, files, _image_folder(root, ()), format_) if any_name else []
     alone = known[:1] or (files if len(files) == 1 else [])
     return {"train": {"annotations": alone[0], "images": _image_folder(root, ())}} if alone else {}
 
@@ -133,9 +133,10 @@ def _file_a_split(root: str, files: Sequence[str], format_: formats.SplitFileFor
     return paths
 
 
-def _begins_as(root: str, path: str, format_: formats.SingleFileFormat) -> bool:
-    """Whether a file begins as those of a format do."""
-    return format_.recognises(next(pieces_of(root, path), b""))
+def _begins_as(root: str, path: str, format_: formats.SingleFileFormat, *, empty: bool = True) -> bool:
+    """Whether a file begins as those of a format do; one that is `empty` may be of any."""
+    head = next(pieces_of(root, path), b"")
+    return (empty or bool(head.strip())) and format_.recognises(head)
 
 
 def _paths_of(path: str, folder: str, found: formats.FileContents) -> dict[str, SplitPaths]:
@@ -175,7 +176,7 @@ def pieces_of(root: str, path: str) -> Iterator[bytes]:
 def _within(root: str, names: Sequence[str], format_: formats.SingleFileFormat, task: Task) -> SplitPaths | None:
     """The one annotations file in a folder called as a split: ``train/labels.json``, ``annotations/train/all.json``.
 
-    A file called as an image there is that image's alone.
+    A file called as an image there is that image's alone, see `_of_many_images`.
     """
     for word in dict.fromkeys([*names, *map(str.capitalize, names)]):
         for folder in (word, f"{word}/annotations", f"annotations/{word}", f"labels/{word}", f"images/{word}"):
@@ -184,8 +185,7 @@ def _within(root: str, names: Sequence[str], format_: formats.SingleFileFormat, 
                 continue
             own = [f"{word}/{inner}" for inner in IMAGE_FOLDERS] + [f"images/{word}", word]
             images = next((f for f in own if stems_of_images(root, f)), None) or _image_folder(root, ())
-            files = [path for path in files if not _has_image(root, path, images)]
-            best = _ranked(files, task)
+            best = _ranked(_of_many_images(root, files, images, format_), task)
             best = [path for path in best if os.path.basename(path) in format_.FILES] or best
             if len(best) == 1:
                 return {"annotations": best[0], "images": images}
@@ -196,6 +196,15 @@ def _has_image(root: str, path: str, images: str) -> bool:
     """Whether a label file is called as an image, beside it or in the folder `images`."""
     stem = os.path.splitext(os.path.basename(path))[0]
     return any(stem in stems_of_images(root, folder) for folder in dict.fromkeys((os.path.dirname(path), images)))
+
+
+def _of_many_images(root: str, files: list[str], images: str, format_: formats.SingleFileFormat) -> list[str]:
+    """Those of `files` that are not called as an image, in the folder `images` or beside them.
+
+    Where all are, those that begin as the format's: that of one picture may be called as it.
+    """
+    apart = [path for path in files if not _has_image(root, path, images)]
+    return apart or [path for path in files if _begins_as(root, path, format_, empty=False)]
 
 
 def stems_of_images(root: str, folder: str) -> set[str]:

@@ -14,12 +14,16 @@ class FolderNames:
         self._known: dict[str, Set[str]] = {}
 
     def below(self, url: str) -> Set[str]:
-        """Paths, relative to the folder `url`, of all files below it; empty where it does not exist."""
+        """Paths, relative to the folder `url`, of all files below it, links followed; empty where it does not exist."""
+        if url in self._known:
+            return self._known[url]
+        location = storage.locate(url)
         for root, names in self._known.items():
-            if url == root:
-                return names
             if url.startswith(f"{root}/"):
                 within = f"{url[len(root) + 1 :]}/"
-                return {name[len(within) :] for name in names if name.startswith(within)}
-        self._known[url] = found = storage.locate(url).names()
+                found = {name[len(within) :] for name in names if name.startswith(within)}
+                if found or not location.on_disk:  # what two links lead to is in `names` by one of them
+                    return found
+        found = location.names() if location.local is None else storage.list_linked(location.local)
+        self._known[url] = found
         return found

@@ -96,7 +96,7 @@ class NamedSplits:
             elif there is None:
                 self.absent.add(split)
             elif os.path.isdir(there) and split != "test":  # whose labels are often a secret
-                labels = labels_of(os.path.relpath(os.path.realpath(there), os.path.realpath(root)))
+                labels = labels_of(_below(root, there) or "")
                 self._unlabelled.append(
                     f"{file}: {split} is {value}, whose folder of labels, {labels}, is not in {root}; put it there, or "
                     "remove the line"
@@ -207,7 +207,7 @@ def data_of(text: str, path: str) -> dict[str, Any]:
 
 def _file_of_splits(root: str, names: str | None) -> str | None:
     """The file that names the splits of the folder `root`: `names`, if it is a YAML there, else the first of known."""
-    given = [names] if names is not None and names.endswith((".yaml", ".yml")) and _inside(root, names) else []
+    given = [names] if names is not None and names.endswith((".yaml", ".yml")) and _below(root, names) else []
     return next((path for n in [*given, *_FILES] if os.path.isfile(path := os.path.join(root, n))), None)
 
 
@@ -228,8 +228,16 @@ def _merge(parts: list[Paths], paths: Paths) -> None:
     parts.append(paths)
 
 
-def _inside(root: str, path: str) -> bool:
-    return os.path.realpath(path).startswith(os.path.realpath(root) + os.sep)
+def _below(root: str, path: str) -> str | None:
+    """`path` as one below `root`: as where it really is or, where a link in `root` leads out, as what it is called.
+
+    None for what is not below it by either.
+    """
+    for way in (os.path.realpath, os.path.abspath):
+        there, top = way(path), way(root)
+        if there.startswith(top + os.sep):
+            return os.path.relpath(there, top)
+    return None
 
 
 def _candidates(root: str, below: str, value: str) -> Iterator[str]:
@@ -239,13 +247,13 @@ def _candidates(root: str, below: str, value: str) -> Iterator[str]:
         return
     ends = ["/".join(plain[i:]) for i in range(len(plain))] if value.endswith(".txt") else ["/".join(plain)]
     for path in (os.path.join(root, below, value), os.path.join(root, value), *(os.path.join(root, e) for e in ends)):
-        if _inside(root, path):
-            yield path
+        if (inner := _below(root, path)) is not None:
+            yield os.path.join(root, inner) if ".." in path.split("/") else path  # it may be after a link
 
 
 def _labels_and_images(root: str, images: str) -> tuple[str, str] | None:
     """The folders of labels and of images of a split, below `root`; None where there are no labels."""
-    relative = os.path.relpath(os.path.realpath(images), os.path.realpath(root))
+    relative = _below(root, images) or ""
     labels = labels_of(relative)
     there = os.path.isdir(images) and os.path.isdir(os.path.join(root, labels))
     return (labels, relative) if there else None
@@ -256,6 +264,8 @@ def _folder_of(root: str, beside: str, folder: str) -> str | None:
     steps = _plain_steps(folder)
     ends = ["/".join(steps[i:]) for i in range(len(steps) + (not steps))]
     for path in (os.path.join(beside, folder), *(os.path.join(above, end) for end in ends for above in (root, beside))):
-        if os.path.isdir(path) and (_inside(root, path) or os.path.realpath(path) == os.path.realpath(root)):
-            return os.path.relpath(os.path.realpath(path), os.path.realpath(root))
+        if os.path.isdir(path) and os.path.realpath(path) == os.path.realpath(root):
+            return "."
+        if (inner := _below(root, path)) is not None and os.path.isdir(os.path.join(root, inner)):
+            return inner
     return None

@@ -21,7 +21,7 @@ from pipeline.storage.local.folder import LocalFolder
 from pipeline.storage.local.pin import pinned
 from pipeline.storage.local.read import out_of, written_since
 from pipeline.storage.local.root import Root
-from pipeline.storage.local.walk import any_name
+from pipeline.storage.local.walk import any_name, folder_time, list_linked
 from pipeline.storage.local.write import replace_with, write_pieces, write_with
 from pipeline.storage.location import (
     RUNNING,
@@ -78,11 +78,13 @@ __all__ = [
     "compare_unpacked",
     "drop_cached",
     "embedded_name",
+    "folder_time",
     "image_locations",
     "is_in",
     "is_of_machine",
     "is_page",
     "is_same_location",
+    "list_linked",
     "local_path",
     "locate",
     "locate_below",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from pipeline.base.terms import Task
 from pipeline.config.class_names import read_names
 from pipeline.job.conversion import fitting_format
 from pipeline.job.layouts import find_splits
-from pipeline.storage.local.walk import list_names
+from pipeline.storage.local.walk import list_linked
 from tests.conftest import Run
 from tests.formats.test_labelme import file, jpeg, shape
 from tests.support.helpers import contents, write_file
@@ -95,6 +96,59 @@ def test_a_layout_of_rows_is_found_with_its_names(folder: Path, run: Run, layout
     assert {s: c["objects"]["dog"] for s, c in told["subset"].items()} == expected
     made = contents(folder / "out")
     assert len([p for p in made if p.startswith("images/")]) == sum(expected.values())
+
+
+def _linked(root: Path, files: Mapping[str, str | bytes], depth: int) -> Path:
+    """`root` with `files`, of which each folder that is `depth` steps down is a link to one elsewhere."""
+    _fill(root.with_name("elsewhere"), files)
+    for name in files:
+        folder = "/".join(name.split("/")[:-1][:depth])
+        path, home = root / (folder or name), root.with_name("elsewhere") / (folder or name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not os.path.lexists(path):
+            path.symlink_to(home)
+    return root
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "labelimg"])
+def test_folders_may_be_links(folder: Path, run: Run, layout: str, depth: int) -> None:
+    """A layout is recognised as its files are read: through links to folders on another disk."""
+    files, expected = LAYOUTS[layout]
+    root = _linked(folder / "in", files, depth)
+    told = run("convert", root, folder / "out", "--to", "yolo", "--json").json
+    assert {s: c["objects"]["dog"] for s, c in told["subset"].items()} == expected
+    assert sorted(run("stats", root, "--json").json["subset"]) == sorted(expected)
+
+
+def test_folders_of_label_files_beside_images_may_be_links(folder: Path, run: Run) -> None:
+    """Two splits that are links to one folder, a link to all of it, and one that leads into itself, hide nothing."""
+    _fill(folder / "elsewhere", {"a.json": file(shape("cat")), "a.jpg": jpeg(100, 50)})
+    root = folder / "in"
+    root.mkdir()
+    for name, home in {"train": "../elsewhere", "copy": "../elsewhere", "above": "..", "self": "self"}.items():
+        (root / name).symlink_to(home)
+    assert fitting_format(str(root), str(folder / "work")) == "labelme"
+    for more in ([], ["--from", "labelme"]):
+        told = run("convert", root, folder / f"out{len(more)}", "--to", "yolo", *more, "--json").json
+        assert {s: c["objects"]["cat"] for s, c in told["subset"].items()} == {"train": 1}
+
+
+def test_the_lists_of_a_linked_voc_devkit_are_found(folder: Path, run: Run) -> None:
+    """And the link is the only folder that there is."""
+    box = "<bndbox><xmin>2</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+    label = (
+        "<annotation><size><width>64</width><height>48</height></size>"
+        f"<object><name>cat</name>{box}</object></annotation>"
+    )
+    files: dict[str, str | bytes] = {f"Annotations/{stem}.xml": label for stem in "ab"}
+    files |= {f"JPEGImages/{stem}.jpg": PICTURE for stem in "ab"}
+    files |= {"ImageSets/Main/train.txt": "a\n", "ImageSets/Main/val.txt": "b\n"}
+    _fill(folder / "elsewhere", files)
+    (folder / "in").mkdir()
+    (folder / "in/VOC2012").symlink_to("../elsewhere")
+    told = run("convert", folder / "in", folder / "out", "--to", "yolo", "--json").json
+    assert {s: c["objects"]["cat"] for s, c in told["subset"].items()} == {"train": 1, "val": 1}
 
 
 def test_the_segment_export_of_cvat_is_read(folder: Path, run: Run) -> None:
@@ -243,6 +297,35 @@ def test_a_layout_of_coco_json_is_found(folder: Path, run: Run, layout: str) -> 
     assert sorted(guessed["subset"]) == sorted(splits)
 
 
+@pytest.mark.parametrize(
+    ("files", "split"),
+    [
+        ({"street.json": "COCO", "images/street.jpg": PICTURE}, "train"),
+        ({"street.json": "COCO", "street.jpg": PICTURE}, "train"),
+        ({"annotations/street.json": "COCO", "images/street.jpg": PICTURE}, "train"),
+        ({"val/street.json": "COCO", "val/street.jpg": PICTURE}, "val"),
+        ({"street.json": "LABELME", "all.json": "COCO", "images/street.jpg": PICTURE}, "train"),
+        ({"street.json": "COCO", "all.json": "COCO", "images/street.jpg": PICTURE}, "train"),
+    ],
+)
+def test_coco_json_may_be_called_as_its_image(
+    folder: Path, run: Run, files: dict[str, str | bytes], split: str
+) -> None:
+    """A label file of one image is told apart by what is in it; a file that is called as no image comes first."""
+    texts: dict[str | bytes, str | bytes] = {"COCO": _coco("street.jpg"), "LABELME": file(shape("cat"))}
+    root = _fill(folder / "in", {name: texts.get(content, content) for name, content in files.items()})
+    for more in ([], ["--from", "coco"]):
+        told = run("convert", root, folder / f"out{len(more)}", "--to", "yolo", *more, "--json").json
+        assert {s: c["objects"]["cat"] for s, c in told["subset"].items()} == {split: 1}
+
+
+@pytest.mark.parametrize("text", ["", "{}", file(shape("cat"))])
+def test_what_is_called_as_its_image_and_is_no_coco_json_is_not_taken_for_it(folder: Path, text: str) -> None:
+    _fill(folder / "in", {"street.json": text, "street.jpg": PICTURE})
+    with pytest.raises(ConfigError, match="no file is called as one of the splits"):
+        find_splits(str(folder / "in"), "coco", formats.load("coco"), Task.DETECT)
+
+
 def test_a_folder_of_other_files_is_not_said_to_be_of_labelme(folder: Path, run: Run) -> None:
     root = _fill(folder / "in", {"deep/down/x.json": _coco("a.jpg"), "deep/down/y.json": "{}", "deep/a.jpg": PICTURE})
     assert "labelme" not in run("convert", root, folder / "out", "--from", "coco", "--to", "yolo", code=2).err
@@ -320,6 +403,21 @@ def test_a_yaml_that_leads_out_of_the_folder_is_not_followed(folder: Path, run: 
     }
     run("convert", _fill(folder / "in", files), folder / "out", "--from", "yolo", "--to", "yolo")
     assert not [p for p in contents(folder / "out") if "secret" in p]
+
+
+def test_a_yaml_leads_out_by_no_link_either(folder: Path, run: Run) -> None:
+    """A link in the folder is followed, as it is called; what is beside the folder that it leads to is not."""
+    _fill(folder / "other/far", _pairs("labels", "images", "mine"))
+    _fill(folder / "other/far", _pairs("secret", "secret", "secret"))
+    write_file(folder / "other/far/list.txt", "images/mine.jpg\n")
+    (folder / "in").mkdir()
+    (folder / "in/images").symlink_to("../other/far/images")
+    (folder / "in/labels").symlink_to("../other/far/labels")
+    for value in ("images/../secret", "images/../list.txt", "labels/../../far/secret/"):
+        write_file(folder / "in/data.yaml", f"train: images\nval: {value}\n" + DATA)
+        told = run("convert", folder / "in", folder / "out", *FROM_YOLO, "--json").json
+        assert {s: c["objects"]["dog"] for s, c in told["subset"].items()} == {"train": 1}
+        assert not [p for p in contents(folder / "out") if "secret" in p]
 
 
 POSE = "0 0.5 0.5 0.2 0.2 0.45 0.45 0.55 0.55 0.5 0.5\n"
@@ -465,9 +563,9 @@ def test_a_folder_is_listed_once_however_many_formats_are_tried(
 
     def counted(folder: str) -> set[str]:
         counts[folder] += 1
-        return list_names(folder)
+        return list_linked(folder)
 
-    monkeypatch.setattr("pipeline.storage.local.folder.list_names", counted)
+    monkeypatch.setattr("pipeline.storage.list_linked", counted)
     for folder in (root, root.parent):
         counts.clear()
         assert fitting_format(str(folder), str(tmp_path / "work")) == format_

@@ -13,6 +13,7 @@ from pipeline.images.inspection import UnusableImage
 from pipeline.images.sizes import Sizes
 from pipeline.stages.plan.choice import BucketChoice
 from pipeline.stages.plan.summary import Problem
+from pipeline.stages.plan.unread import unread_image
 
 if TYPE_CHECKING:
     from pipeline.stages.plan.context import PlanContext
@@ -31,7 +32,14 @@ def image_problems(
     rows = choice.images.filter(pc.is_in(choice.images["key"], pa.array([key for key, _ in noted], pa.string())))
     row_of = {row["key"]: row for row in rows.to_pylist()}
     clauses = choice.mixed | sizes.other | {key: image.detail for key, image in bad.items()}
-    return [Problem(key, reason, *_described(context, reason, row_of[key], clauses)) for key, reason in noted]
+    return [_problem(context, reason, row_of[key], clauses) for key, reason in noted]
+
+
+def _problem(context: PlanContext, reason: str, row: dict[str, Any], clauses: Mapping[str, str]) -> Problem:
+    """The problem `reason` of an image, in words; `row` is of `schema.images`."""
+    if reason == "no_image" and (unread := unread_image(context.origins.of(row["key"]).location, row)) is not None:
+        return Problem(row["key"], "image_suffix", *unread)
+    return Problem(row["key"], reason, *_described(context, reason, row, clauses))
 
 
 def _described(context: PlanContext, reason: str, row: dict[str, Any], clauses: Mapping[str, str]) -> tuple[str, str]:

@@ -190,9 +190,8 @@ def refuse(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> None:
     if planned.problems and job.config.on_error == "fail":
         first = planned.problems[0]
         cure = _CURES.get(first.reason, "get it again")
-        raise DataError(
-            f"{first.path}: {first.detail}{_and_more(len(planned.problems))}; {cure}, or --set on_error=skip"
-        )
+        cure = cure and f"; {cure}"
+        raise DataError(f"{first.path}: {first.detail}{_and_more(len(planned.problems))}{cure}, or --set on_error=skip")
     if why := empty(job, infos, planned):
         raise DataError(f"{why}; correct {' or '.join(written.known(('source', 'classes', 'select')))}")
 
@@ -208,6 +207,7 @@ def _problem_warning(job: Job, planned: Planned, counts: dict[str, int]) -> str:
 _CURES = {
     "mixed": "make boxes of all with --set source.options.polygons=boxes",
     "no_image": "get the image",
+    "image_suffix": "",  # each says its own
     "many_images": "remove all but one",
     "vanished": "run again",
     "other_size": "get the image that was labelled, or take its size with --set source.options.sizes=image (COCO JSON)",
@@ -216,6 +216,7 @@ _CURES = {
 _REASONS: dict[str, Words] = {
     "mixed": "with boxes and polygons in one label file: left out",
     "no_image": "without an image file: left out",
+    "image_suffix": "of a suffix that is not read: left out",
     "many_images": "with several: the first taken",
     "vanished": ("gone since it was listed: left out", "gone since they were listed: left out"),
     "other_size": (

@@ -272,7 +272,7 @@ def _fit(data: bytes, starts: Ints, entries: npt.NDArray[np.void], numbers: Ints
     import numpy as np
 
     begins = starts + _ENTRY_BYTES
-    raw = [data[a:b] for a, b in zip(begins.tolist(), (begins + entries["name"]).tolist(), strict=True)]
+    raw = _with_slashes([data[a:b] for a, b in zip(begins.tolist(), (begins + entries["name"]).tolist(), strict=True)])
     unix = entries["made"] >> 8 == _UNIX
     link = unix & ((entries["external"] >> 16 & _FILE_TYPE) == _LINK)
     size, packed, method = numbers[:, SIZE], numbers[:, PACKED], numbers[:, METHOD]
@@ -295,6 +295,22 @@ def _fit(data: bytes, starts: Ints, entries: npt.NDArray[np.void], numbers: Ints
     if reasons or len(set(names)) != len(names) or joined.count(b"\0") != len(names) - 1 or _suspicious(joined):
         files, joined, unusable = _judge(files, names, entries["flags"], reasons)
     return Members(joined, np.ascontiguousarray(numbers[files]), unusable)
+
+
+def _with_slashes(raw: list[bytes]) -> list[bytes]:
+    """The names of an archive, with ``/`` for backslashes where none has a ``/`` and all are UTF-8.
+
+    That is how PowerShell 5 and .NET before 4.6.1 write folders. In the codes of East Asia a backslash may be half of
+    a letter. What leads out is judged as in any archive.
+    """
+    joined = b"\0".join(raw)
+    if b"\\" not in joined or b"/" in joined or joined.count(b"\0") != len(raw) - 1:
+        return raw
+    try:
+        joined.decode()
+    except UnicodeDecodeError:
+        return raw
+    return joined.replace(b"\\", b"/").split(b"\0")
 
 
 def _suspicious(joined: bytes) -> bool:

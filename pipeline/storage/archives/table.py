@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Ints = npt.NDArray[np.int64]
 
-_VERSION = 3
+_VERSION = 4
 
 #: Names that are Python's at once: as objects they take three times their memory.
 _STEP = 65_536

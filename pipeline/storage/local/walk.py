@@ -9,6 +9,7 @@ import os
 import threading
 import warnings
 from array import array
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from pipeline.base.os_errors import storage_error
@@ -238,6 +239,34 @@ def list_names(folder: str) -> set[str]:
     return found
 
 
+def list_linked(folder: str) -> set[str]:
+    """As `list_names`, with what links to folders lead to, as `list_folder` follows them.
+
+    Each folder is listed once, so that no circle goes on; under the name that is no link where it has one.
+    """
+    found: set[str] = set()
+    visited: set[tuple[int, int]] = set()
+    links = deque([(folder, "")])
+    while links:
+        below = [links.popleft()]
+        while below:
+            path, prefix = below.pop()
+            with contextlib.suppress(OSError):  # what cannot be listed has nothing, as for `os.walk`
+                info = os.stat(path)
+                if (info.st_dev, info.st_ino) in visited:
+                    continue
+                visited.add((info.st_dev, info.st_ino))
+                with os.scandir(path) as entries:
+                    for entry in sorted(entries, key=lambda entry: entry.name):
+                        if entry.is_dir(follow_symlinks=False):
+                            below.append((entry.path, f"{prefix}{entry.name}/"))
+                        elif entry.is_symlink() and _leads_to(entry.is_dir):
+                            links.append((entry.path, f"{prefix}{entry.name}/"))
+                        else:
+                            found.add(prefix + entry.name)
+    return found
+
+
 def folder_times(root: str, folders: Sequence[str]) -> dict[str, int]:
     """Change times (ns) of `folders` below `root` and their subfolders, as far as they exist."""
     found: dict[str, int] = {}
@@ -258,6 +287,14 @@ def folder_times(root: str, folders: Sequence[str]) -> dict[str, int]:
     for folder in folders:
         visit(os.path.join(root, folder), folder)
     return found
+
+
+def folder_time(folder: str) -> int | None:
+    """The change time (ns) of `folder` alone; None where it cannot be asked."""
+    try:
+        return os.stat(folder).st_mtime_ns
+    except OSError:
+        return None
 
 
 def any_name(folder: str) -> str | None:

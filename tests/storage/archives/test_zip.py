@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import storage
 from pipeline.base.errors import CocoDiyError, ConfigError, StorageError
-from pipeline.storage.archives.directory import find_directory, parse_directory
+from pipeline.storage.archives.directory import Members, find_directory, parse_directory
 from tests.conftest import MakeSubset, Subset
 from tests.support.archives import Member, build, pack, pack_town
 from tests.support.helpers import contents, snapshot, write_file
@@ -138,6 +138,44 @@ def test_names_that_lead_elsewhere_are_refused_at_the_top(tmp_path: Path, name: 
     names, odd = listed(place(tmp_path, build([Member(name), Member(b"a.txt")]), ""))
     assert names == ["a.txt"]
     assert [r for _, r in odd] == ["unsafe_name"]
+
+
+def _named(data: bytes) -> Members:
+    where = find_directory(len(data), lambda at, length: data[at : at + length], "x.zip")
+    return parse_directory(data[where.offset : where.offset + where.size], where, "x.zip")
+
+
+@pytest.mark.parametrize(
+    ("names", "good", "refused"),
+    [
+        ([b"t\\a.txt", b"t\\sub\\b.txt", b"t\\", b"c.txt"], ["t/a.txt", "t/sub/b.txt", "c.txt"], {}),
+        (["t\\é.txt".encode()], ["t/é.txt"], {}),
+        ([b"..\\up.txt", b"a.txt"], ["a.txt"], {"../up.txt": "unsafe_name"}),
+        ([b"t\\..\\..\\up.txt", b"a.txt"], ["a.txt"], {"t/../../up.txt": "unsafe_name"}),
+        ([b"\\etc\\x.txt", b"a.txt"], ["a.txt"], {"/etc/x.txt": "unsafe_name"}),
+        ([b"\\\\host\\x.txt", b"a.txt"], ["a.txt"], {"//host/x.txt": "unsafe_name"}),
+        ([b"C:\\x.txt", b"a.txt"], ["a.txt"], {"C:/x.txt": "unsafe_name"}),
+        ([b"t\\.\\x.txt", b"a.txt"], ["a.txt"], {"t/./x.txt": "unsafe_name"}),
+        ([b"t\\x.txt", b"t\\x.txt", b"a.txt"], ["a.txt"], {"t/x.txt": "twice"}),
+        # Where one name has a slash, a backslash is a letter of a name, which no system shares.
+        ([b"t\\x.txt", b"t/x.txt"], ["t/x.txt"], {"t\\x.txt": "unsafe_name"}),
+        ([b"t\\x.txt", b"empty/", b"a.txt"], ["a.txt"], {"t\\x.txt": "unsafe_name"}),
+        # Shift JIS: the second byte of one letter.
+        ("表.txt".encode("shift_jis").split(b"?"), [], {"ò\\.txt": "unsafe_name"}),
+        ([b"t\\nul\0.txt", b"a.txt"], ["a.txt"], {"t\\nul\0.txt": "unsafe_name"}),
+    ],
+)
+def test_backslashes_of_windows_are_slashes(names: list[bytes], good: list[str], refused: dict[str, str]) -> None:
+    """As PowerShell 5 and .NET before 4.6.1 write them, where no name of the archive has a slash."""
+    found = _named(build([Member(name, b"" if name.endswith(b"\\") else LABEL) for name in names]))
+    assert list(filter(None, found.names.decode().split("\0"))) == good
+    assert dict(found.unusable) == refused
+
+
+def test_a_zip_of_windows_is_read(tmp_path: Path) -> None:
+    where = place(tmp_path, build([Member(b"t\\a.txt"), Member(b"t\\sub\\b.txt"), Member(b"u\\c.txt")]))
+    assert listed(where) == (["a.txt", "sub/b.txt"], [])
+    assert where.read("sub/b.txt") == LABEL
 
 
 def test_a_name_is_judged_by_itself() -> None:

@@ -12,7 +12,7 @@ import pytest
 from pipeline import storage
 from pipeline.runtime.counters import WATCHING, files_counted
 from pipeline.storage.local import walk
-from pipeline.storage.local.walk import _directory, _stats, list_folder
+from pipeline.storage.local.walk import _directory, _stats, list_folder, list_linked, list_names
 from tests.support.helpers import write_file
 
 PROGRAM = """
@@ -91,3 +91,26 @@ def test_a_folder_rather_than_a_file_since_files_go(tmp_path: Path) -> None:
         write_file(tmp_path / name, "")
     assert storage.any_name(str(tmp_path)) == ".coco-diy"
     assert storage.any_name(str(tmp_path / "none")) is None
+
+
+def test_links_are_followed_once_where_a_layout_is_looked_for(tmp_path: Path) -> None:
+    """As a listing follows them; what is no link comes first, and of our own folders none is followed."""
+    root = tmp_path / "in"
+    for name in ("in/train/a.txt", "in/train/deep/b.txt", "far/c.txt", "far/deep/d.txt"):
+        write_file(tmp_path / name, "")
+    links = {
+        "above": "..", "self": "self", "here": ".", "again": "train", "train/up": "../..",
+        "train/deep/out": "../../../far", "nowhere": "none", "file": "train/a.txt",
+    }  # fmt: skip
+    for name, home in links.items():
+        (root / name).symlink_to(home)
+    plain = {"train/a.txt", "train/deep/b.txt", "self", "nowhere", "file"}
+    assert list_names(str(root)) >= plain
+    found = list_linked(str(root))
+    assert found == plain | {"above/far/c.txt", "above/far/deep/d.txt"}
+    listed = storage.locate(str(root)).listing(frozenset({".txt"}), with_stats=False)
+    assert len([name for name in found if name.endswith(".txt")]) == listed.count
+    own = storage.locate_writable(str(tmp_path)).own("in").names()
+    assert not [name for name in own if name.endswith(("c.txt", "d.txt"))]
+    assert own >= {"train/a.txt", "above"}
+    assert list_linked(str(tmp_path / "none")) == set()
