@@ -35,7 +35,12 @@ if TYPE_CHECKING:
     )
 
 #: What is changed of an object whatever it is written as, even as COCO JSON, which takes all shapes.
-CHANGED = frozenset({"resized", "turned", "exchanged", "clipped", "instance", "shares", "pixel_zero", "edges_from_one"})
+CHANGED = frozenset(
+    {
+        *("resized", "turned", "exchanged", "clipped", "instance", "shares", "pixel_zero", "edges_from_one"),
+        "damaged_mask",
+    }
+)
 
 
 def table(
