@@ -27,8 +27,8 @@ MAX_PIXELS = 1 << 28
 #: What an annotation with run lengths has, be they right or not.
 _MASK = re.compile(rb'"segmentation"\s*:[\s\["]*\{')
 
-#: Bytes of a number in COCO's string, and numbers, beyond which a mask is looked at by itself.
-_MOST_BYTES, _MOST = 10, 1 << 40
+#: Bytes of a number in COCO's string, and pixels of a run, beyond which a mask is looked at by itself.
+_MOST_BYTES, _MOST = 5, 1 << 30
 
 #: Masks that are added up at once: of more, the arrays are larger than the processor's memory.
 _AT_ONCE = 256
@@ -130,35 +130,39 @@ def totals_of(texts: Sequence[str]) -> list[int]:
         return list(totals.tolist())
     low = np.frombuffer("".join(whole).encode(), np.uint8) - np.uint8(48)  # of what is below it, more than 63
     stops = np.flatnonzero(low & 32 == 0) + 1
+    ends = np.cumsum(lengths[filled])
     sizes = np.diff(stops, prepend=0)
     begins = stops - sizes
-    numbers = (low[begins] & 31).astype(np.int64)
+    last = low[stops - 1]
+    numbers = (low[begins] & 31).astype(np.int32)
     for place in range(1, min(int(sizes.max()), _MOST_BYTES)):
         longer = np.flatnonzero(sizes > place)
-        numbers[longer] += (low[begins[longer] + place] & 31).astype(np.int64) << 5 * place
-    numbers -= (low[stops - 1] & 16).astype(np.int64) >> 4 << 5 * np.minimum(sizes, _MOST_BYTES)
-    ends = np.cumsum(lengths[filled])
+        numbers[longer] += (low[begins[longer] + place] & 31).astype(np.int32) << 5 * place
+    below = np.flatnonzero(last & 16)
+    numbers[below] -= np.int32(1) << 5 * np.minimum(sizes[below], _MOST_BYTES).astype(np.int32)
     first = np.searchsorted(begins, ends - lengths[filled])
-    counts = np.diff(first, append=len(begins))
-    runs = _runs_of(numbers, first, counts)
-    doubtful = (sizes > _MOST_BYTES) | (runs < 0) | (runs > _MOST) | (np.abs(numbers) > _MOST)
-    sums = np.add.reduceat(runs, first)
-    sums[np.repeat(np.arange(len(first)), counts)[doubtful]] = -1
+    runs = _runs_of(numbers, first)
+    sums = np.add.reduceat(runs, first, dtype=np.int64)
+    doubtful = np.flatnonzero((runs < 0) | (runs > _MOST) | (sizes > _MOST_BYTES))
+    sums[np.searchsorted(first, doubtful, side="right") - 1] = -1
     sums[np.searchsorted(ends, np.flatnonzero(low > 63), side="right")] = -1
     totals[filled] = sums
     return list(totals.tolist())
 
 
-def _runs_of(numbers: Ints, first: Ints, counts: Ints) -> Ints:
-    """The runs of masks, the numbers of each from `first` on: the fourth and later ones are said as the difference to
-    the run before the last.
+def _runs_of(numbers: npt.NDArray[np.int32], first: Ints) -> npt.NDArray[np.int32]:
+    """The runs of masks, the numbers of each from `first` on.
+
+    From the fourth on, a number is the difference to the run before the last: so they are sums of every second number.
     """
-    sums = numbers.copy()  # of every second number up to here
+    sums = np.empty_like(numbers)
     for parity in (0, 1):
-        sums[parity::2] = np.cumsum(numbers[parity::2])
-    start = np.repeat(first, counts)
-    place = np.arange(len(numbers)) - start
-    before = start - place % 2  # the number in front of the sum that begins with the second one, and the third one
-    runs = sums - np.where(before >= 0, sums[before], 0)
+        np.cumsum(numbers[parity::2], dtype=np.int32, out=sums[parity::2])
+    stops = np.append(first[1:], len(numbers))
+    before = np.where(first > 0, sums[first - 1], 0)  # from the second number on; from the third on, without the first
+    runs = sums.copy()
+    for parity in (0, 1):
+        base = np.where(first % 2 == parity, sums[first], before)
+        runs[parity::2] -= np.repeat(base, (stops + 1 - parity) // 2 - (first + 1 - parity) // 2)
     runs[first] = numbers[first]
     return runs
