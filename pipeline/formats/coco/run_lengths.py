@@ -1,7 +1,7 @@
 """Masks as run lengths (RLE), as tools write them: a list of counts or COCO's string, perhaps as text.
 
-A mask that no reader can decode is found here, of all annotations of a batch at once: it goes along to COCO JSON whether
-the task reads it or not.
+A mask that no reader can decode is found here, of all annotations of a batch at once: it would go along to COCO JSON,
+whether the task reads it or not.
 """
 
 from __future__ import annotations
@@ -68,20 +68,25 @@ def _runs_or_flaw(given: dict[str, Any]) -> tuple[Ints, int, int] | str:
         return f"has a mask of size {shown(size)}, which is no height and width in pixels"
     if isinstance(counts, str) and counts.startswith(("b'", 'b"')):
         return f"has a mask whose counts are bytes as Python prints them ({shown(counts)}); write counts.decode()"
-    try:
-        if isinstance(counts, str):
-            runs = masks.decompress(counts)
-        elif isinstance(counts, list) and all(type(n) is int and n >= 0 for n in counts):
-            runs = np.array(counts, np.int64)
-        else:
-            return f"has a mask whose counts are {shown(counts)}, no run lengths"
-    except (ValueError, OverflowError):
+    runs = _runs_in(counts)
+    if runs is None:
         return f"has a mask whose counts are {shown(counts)}, no run lengths"
     height, width = size
     pixels = sum(runs.tolist())
     if pixels != height * width:
         return f"has a mask whose runs have {pixels:,} pixels, but its size {height} x {width} has {height * width:,}"
     return runs, height, width
+
+
+def _runs_in(counts: Any) -> Ints | None:
+    try:
+        if isinstance(counts, str):
+            return masks.decompress(counts)
+        if isinstance(counts, list) and all(type(n) is int and n >= 0 for n in counts):
+            return np.array(counts, np.int64)
+    except (ValueError, OverflowError):
+        pass
+    return None
 
 
 def damaged(raws: Sequence[bytes]) -> dict[int, str]:
