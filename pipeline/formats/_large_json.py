@@ -29,7 +29,7 @@ Ints = npt.NDArray[np.int64]
 #: Bytes of one element, or of a member that is no array of ours.
 MAX_VALUE = 256 << 20
 
-#: Bytes in which a mistake is looked for in what does not end.
+#: Bytes of what does not end in which a mistake is searched.
 _LOOKED_AT = 16 << 20
 
 _BLANKS = b" \t\r\n"
