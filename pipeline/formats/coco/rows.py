@@ -198,10 +198,10 @@ def _decode(
     sized = np.flatnonzero(~np.isnan(sizes[owner, 0]))  # the others are reported with their image
     raws = [raws[i] for i in sized.tolist()] if len(sized) < len(raws) else raws
     keep = options.crowd == "keep"
-    found, more = _decoded(raws, task)
+    found, more, nested = _decoded(raws, task)
     plain_of = _plain_of(raws, found, task, crowds=keep) if task in OUTLINED else []
     rows = DecodedRows(owner[sized], line[sized], raws, found, [], [], plain_of)
-    for i, clause in damaged(raws).items():
+    for i, clause in damaged(raws).items() if nested else ():
         _without_mask(rows, i, clause, task)
     if keep:
         for i, annotation in enumerate(found):
@@ -229,7 +229,7 @@ def _scale_shares(rows: DecodedRows, sizes: Floats, task: Task) -> None:
         rows.raw[i] = transformed(rows.raw[i], Frame(int(width), int(height), (width, height)))
         notes[i] = "shares"
     raws = [rows.raw[i] for i in some]
-    found, _ = _decoded(raws, task)
+    found, *_ = _decoded(raws, task)
     polygons = _plain_of(raws, found, task, crowds=True) if task in OUTLINED else found
     for i, annotation, polygon in zip(some, found, polygons, strict=True):
         rows.found[i] = annotation
@@ -284,16 +284,17 @@ def _with(raw: bytes, name: str, value: bytes) -> bytes:
     return msgspec.json.encode(fields | {name: msgspec.Raw(value)})
 
 
-def _decoded(raws: list[bytes], task: Task) -> tuple[list[Any], bool]:
+def _decoded(raws: list[bytes], task: Task) -> tuple[list[Any], bool, bool]:
     """Annotations, all at once where none is unusual; one that cannot be used is replaced by its error.
 
-    What was mended is in `raws` as it was understood. The second value: there may be fields that rows do not say.
+    What was mended is in `raws` as it was understood. The second value: there may be fields that rows do not say; the
+    third one: some have an object in them, as run lengths are.
     """
     text = b"[" + b",".join(raws) + b"]"
     for more, decode in enumerate((_plain_lists[task], _lists[task])):
         with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return list(decode(text)), bool(more)
-    return [_or_error(_decoders[task], raws, i, task) for i in range(len(raws))], True
+            return list(decode(text)), bool(more), text.count(b"{") > len(raws)
+    return [_or_error(_decoders[task], raws, i, task) for i in range(len(raws))], True, True
 
 
 def _or_error(decode: Callable[[bytes], Any], raws: list[bytes], i: int, task: Task) -> Any:
