@@ -6,4 +6,4 @@ __version__ = "0.1.0"
 VERSION = 2
 
 #: Raised whenever a change makes older index files alone unreadable, or reads a label file in another way.
-INDEX_VERSION = 9
+INDEX_VERSION = 10

@@ -6,6 +6,8 @@ import json
 import re
 from dataclasses import dataclass
 
+from pipeline.formats._values import shown
+
 #: The marks of a merge, as Git and Mercurial write them; whoever reads in pieces may meet the second first.
 _MERGE = re.compile(rb"^(?:<<<<<<<|=======|>>>>>>>)(?=[ \r\n]|$)", re.MULTILINE)
 
@@ -22,6 +24,22 @@ _OTHER_KINDS = (
 _POINTER = b"version https://git-lfs.github.com/spec/"
 
 
+AFTER_END = "more after its end"
+
+#: What Python's reader says of JSON, in plain words; its sentences begin with these.
+_SLIPS = {
+    "Expecting ',' delimiter": "a comma or a bracket is missing",
+    "Expecting ':' delimiter": "a colon is missing",
+    "Expecting property name": "a key in double quotes is missing",
+    "Expecting value": "a value is missing, or none of JSON",
+    "Illegal trailing comma": "a comma is followed by nothing",
+    "Invalid control character": "a tab or a line break in a text, which JSON writes as \\t or \\n",
+    "Invalid \\": "a backslash that stands for nothing, which JSON writes twice",
+    "Unterminated string": "a text does not end",
+    "Extra data": AFTER_END,
+}
+
+
 @dataclass(frozen=True)
 class Flaw:
     """The counted word, a clause with the cure, and the line (from 1) where that is known."""
@@ -29,6 +47,59 @@ class Flaw:
     reason: str
     detail: str
     line: int | None = None
+
+
+@dataclass(frozen=True)
+class Slip:
+    """Why a text is no JSON, at which character (from 0) of it; `cut`: it ends too early, if it is whole."""
+
+    reason: str
+    at: int
+    cut: bool = False
+
+
+def slip_of(data: bytes) -> Slip | None:
+    """The first mistake in `data` as JSON; None for what Python's reader takes."""
+    text = data.decode(errors="replace")
+    try:
+        json.loads(text, parse_constant=float)
+    except json.JSONDecodeError as error:
+        reason = next((plain for begin, plain in _SLIPS.items() if error.msg.startswith(begin)), "")
+        cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
+        if error.pos >= len(text.rstrip()):
+            reason = "it is cut short"
+        return Slip(reason or "not as JSON has it", error.pos, cut)
+    except RecursionError:
+        return Slip("nested too deep", 0)
+    except ValueError:
+        return Slip("a number that is too long to be one", 0)
+    return None
+
+
+def placed_slip(data: bytes, line: int, before: bytes) -> tuple[int, str] | None:
+    """The line of the first mistake in `data`, and the character on that line with what it is; None for JSON.
+
+    `data` begins on `line` of its file, behind the text `before`, which begins on that line or earlier.
+    """
+    slip = slip_of(data)
+    if slip is None:
+        return None
+    text = before.decode(errors="replace")
+    begin, at = len(text), len(text) + slip.at
+    text += data.decode(errors="replace")
+    return line + text.count("\n", begin, at), f"character {at - text.rfind(chr(10), 0, at)}: {slip.reason}"
+
+
+def no_object(data: bytes, line: int | None = None, before: bytes = b"") -> str | None:
+    """The clause that says why `data` is no JSON object; None for one. See `placed_slip`; None: its line is known."""
+    if (slip := placed_slip(data, line or 1, before)) is not None:
+        return f"is not JSON (line {slip[0]}, {slip[1]})" if line else f"is not JSON ({slip[1]})"
+    try:
+        value = json.loads(data.decode(), parse_constant=float)
+    except UnicodeDecodeError:
+        return "is not UTF-8 text"
+    clause = f"is {shown(value)}, no object"
+    return None if isinstance(value, dict) else f"{clause} (line {line})" if line else clause
 
 
 def merge_mark(data: bytes) -> int | None:

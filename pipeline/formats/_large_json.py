@@ -22,12 +22,15 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.formats import Malformed
-from pipeline.formats._flaws import MERGE_MARKS, known_flaw, merge_mark
+from pipeline.formats._flaws import AFTER_END, MERGE_MARKS, known_flaw, merge_mark, no_object, placed_slip, slip_of
 
 Ints = npt.NDArray[np.int64]
 
 #: Bytes of one element, or of a member that is no array of ours.
 MAX_VALUE = 256 << 20
+
+#: Bytes of what does not end in which a mistake is searched.
+_LOOKED_AT = 16 << 20
 
 _BLANKS = b" \t\r\n"
 
@@ -57,8 +60,8 @@ class Chunk:
     """Elements of the array `member`, one after another; the first of them is number `first`.
 
     `text` is a JSON list of them; `spans`, shape (n, 2), are begin and end in the file, which holds `text` from byte
-    `base` on (but for its first and last byte). `line` is that of the first element. `found` is what the decoder of the
-    array made of `text`; None where it has none, or refuses it.
+    `base` on (but for its first and last byte). `line` is that of the first element, with `indent` bytes before it.
+    `found` is what the decoder of the array made of `text`; None where it has none, or refuses it.
     """
 
     member: str
@@ -68,6 +71,7 @@ class Chunk:
     spans: Ints
     line: int
     found: list[Any] | None = None
+    indent: int = 0
 
     def __len__(self) -> int:
         return len(self.spans)
@@ -77,16 +81,134 @@ class Chunk:
         begin, stop = (self.spans[number] - self.base).tolist()
         return self.text[begin:stop]
 
+    def no_object(self, number: int) -> str | None:
+        """Why element `number` of this chunk is no JSON object, with its line; None for one."""
+        return no_object(self.element(number), self.line_of(number), self._before(number))
+
+    def slip(self) -> tuple[int, str] | None:
+        """The line of the first mistake in an element, and the clause; None where all are JSON."""
+        for number in range(len(self)):
+            slip = placed_slip(self.element(number), self.line_of(number), self._before(number))
+            if slip is not None:
+                return slip[0], f"is not JSON: {self.member}[{self.first + number}] ({slip[1]})"
+        return None
+
+    def _before(self, number: int) -> bytes:
+        """What is on the line of element `number` before it."""
+        at = int(self.spans[number, 0]) - self.base
+        begin = self.text.rfind(b"\n", 1, at) + 1
+        return self.text[begin:at] if begin else b" " * self.indent + self.text[1:at]
+
     def line_of(self, number: int) -> int:
         """The line (from 1) on which element `number` of this chunk begins."""
         return self.line + self.text.count(b"\n", 0, int(self.spans[number, 0]) - self.base)
 
 
-class LargeObject:
+class _Window:
+    """The part of a text in `pieces` that is at hand, and where in it a reader is; its first `added` bytes are in no
+    file.
+    """
+
+    def __init__(self, pieces: Iterable[bytes], added: int) -> None:
+        self._pieces = iter(pieces)
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._text, self._at, self._base, self._line = b"", 0, 0, 1
+        self._doubtful: Chunk | None = None  # the last one whose elements no decoder has seen
+        self._line_begin = added  # of the line on which `_text` begins
+
+    def _value(self) -> bytes:
+        """The value that begins here, which ends before a comma or a bracket."""
+        self._next()
+        while (stop := _stop(self._text, self._at)) < 0 or stop == len(self._text):
+            if not self._more():
+                if stop > 0:
+                    break
+                raise self._wrong("is not JSON (cut short: its last value does not end)")
+        if stop == self._at:
+            raise self._wrong("is not JSON: a value is missing")
+        value = self._text[self._at : stop]
+        self._at = stop
+        return value
+
+    def _next(self, otherwise: str = "is not JSON (cut short: its last bracket is missing)") -> bytes:
+        """The next byte that is no blank, which is then the one at hand."""
+        while (found := _AFTER_BLANKS.search(self._text, self._at)) is None:
+            self._at = len(self._text)
+            if not self._more():
+                raise self._wrong(otherwise)
+        self._at = found.start()
+        return found[0]
+
+    def _more(self) -> bool:
+        """Double what is at hand beyond the current position; False at the end of the file."""
+        rest = len(self._text) - self._at
+        if rest > MAX_VALUE:
+            raise self._slip("a value") or self._wrong(f"has a value of more than {MAX_VALUE >> 20} MiB")
+        parts: list[bytes] = []
+        while sum(map(len, parts)) <= rest and (piece := next(self._pieces, None)) is not None:
+            self._check(piece, parts)
+            parts.append(piece)
+        if not parts:
+            self._check(b"", parts, final=True)
+            return False
+        if b"\n" in self._text:  # most files are one line, and that is found faster than counted
+            self._line += self._text.count(b"\n", 0, self._at)
+            self._line_begin = self._base + self._at - self._indent()
+        self._base += self._at
+        self._text = b"".join([memoryview(self._text)[self._at :], *parts])
+        self._at = 0
+        return True
+
+    def _check(self, piece: bytes, before: list[bytes], *, final: bool = False) -> None:
+        """Raise `Malformed` for what is not UTF-8."""
+        if piece.isascii() and not final and not self._decoder.getstate()[0]:
+            return
+        try:
+            self._decoder.decode(piece, final)
+        except UnicodeDecodeError as error:
+            if not self._base and not before and not self._text and piece.startswith(_WIDE):
+                raise Malformed("is UTF-16 text; save it as UTF-8") from None
+            lines = sum(part.count(b"\n") for part in (self._text, *before, piece[: error.start]))
+            raise Malformed("is not UTF-8 text; save it as UTF-8", self._line + lines) from None
+
+    def _indent(self) -> int:
+        """How many bytes of its line are before what is here."""
+        begin = self._text.rfind(b"\n", 0, self._at) + 1
+        return self._at - begin if begin else self._base + self._at - self._line_begin
+
+    def _here(self) -> int:
+        return self._line + (self._text.count(b"\n", 0, self._at) if self._at else 0)
+
+    def _slip(self, what: str) -> Malformed | None:
+        """The error of what begins here and does not end, where a mistake in it is the cause; what it is: `what`."""
+        text = self._text[self._at : self._at + _LOOKED_AT]
+        slip = slip_of(text)
+        if slip is None or slip.cut or slip.reason == AFTER_END:
+            return None
+        placed = placed_slip(text, self._here(), b" " * self._indent())
+        assert placed is not None
+        return Malformed(f"is not JSON: {what} ({placed[1]})", placed[0] if placed[0] > 1 else None)
+
+    def _wrong(self, clause: str) -> Malformed:
+        """The error of what is here; the marks of a merge are its cause where there are any."""
+        here = self._here()
+        line = merge_mark(self._text)
+        for _ in range(8):  # the mark may have begun only
+            if line is not None or not self._more():
+                break
+            line = merge_mark(self._text)
+        if line is not None:
+            return Malformed(MERGE_MARKS, self._line + line - 1)
+        if (slip := self._doubtful.slip() if self._doubtful is not None else None) is not None:
+            here, clause = slip
+        return Malformed(clause, here if here > 1 else None)  # most files are one line
+
+
+class LargeObject(_Window):
     """A JSON object in `pieces`; of its members `arrays` are handed on in chunks, all others are small and kept.
 
     `rest` has the other members, each as it is written, once all `chunks` were taken. `decoders` are those of lists of
-    objects, by array.
+    objects, by array. The first `added` bytes are in no file.
     """
 
     def __init__(
@@ -94,10 +216,10 @@ class LargeObject:
         pieces: Iterable[bytes],
         arrays: Collection[str],
         decoders: Mapping[str, Callable[[bytes], list[Any]]] | None = None,
+        added: int = 0,
     ) -> None:
-        self._pieces, self._arrays, self._decoders = iter(pieces), arrays, decoders or {}
-        self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self._text, self._at, self._base, self._line = b"", 0, 0, 1
+        super().__init__(pieces, added)
+        self._arrays, self._decoders = arrays, decoders or {}
         self.rest: dict[str, bytes] = {}
         #: The arrays that were found.
         self.found: set[str] = set()
@@ -186,20 +308,24 @@ class LargeObject:
                     continue  # the array ends before, the edge is one of a nested list, or there is a mistake
                 found, spans = decoded
                 base = self._base + begin - 1
-                made = Chunk(name, count, text, base, spans + base, self._here(), found)
+                made = Chunk(name, count, text, base, spans + base, self._here(), found, self._indent())
                 self._at = stop
                 return made
             edges = list(_elements(self._text, begin))
             if edges:
                 base = self._base + begin - 1
                 text = b"[" + self._text[begin : edges[-1][1]] + b"]"
-                made = Chunk(name, count, text, base, np.array(edges, np.int64) + self._base, self._here())
+                here = np.array(edges, np.int64) + self._base
+                made = Chunk(name, count, text, base, here, self._here(), indent=self._indent())
+                self._doubtful = made
                 self._at = edges[-1][1]
                 return made
             if self._text[begin : begin + 1] in (b",", b"]", b"}", b":"):
                 raise self._wrong(f"is not JSON: {name}[{count}] is missing")
             if not self._more():
-                raise self._wrong(f"is not JSON (cut short: {name}[{count}] does not end)")
+                raise self._slip(f"{name}[{count}]") or self._wrong(
+                    f"is not JSON (cut short: {name}[{count}] does not end)"
+                )
 
     def _decoded(self, name: str, text: bytes) -> tuple[list[Any] | None, Ints] | None:
         """What the decoder of an array makes of a list, and where its elements are; None for what is no list."""
@@ -211,75 +337,6 @@ class LargeObject:
                     return found, spans
             return found, _spans(_raws(text), text)
         return None
-
-    def _value(self) -> bytes:
-        """The value that begins here, which ends before a comma or a bracket."""
-        self._next()
-        while (stop := _stop(self._text, self._at)) < 0 or stop == len(self._text):
-            if not self._more():
-                if stop > 0:
-                    break
-                raise self._wrong("is not JSON (cut short: its last value does not end)")
-        if stop == self._at:
-            raise self._wrong("is not JSON: a value is missing")
-        value = self._text[self._at : stop]
-        self._at = stop
-        return value
-
-    def _next(self, otherwise: str = "is not JSON (cut short: its last bracket is missing)") -> bytes:
-        """The next byte that is no blank, which is then the one at hand."""
-        while (found := _AFTER_BLANKS.search(self._text, self._at)) is None:
-            self._at = len(self._text)
-            if not self._more():
-                raise self._wrong(otherwise)
-        self._at = found.start()
-        return found[0]
-
-    def _more(self) -> bool:
-        """Double what is at hand beyond the current position; False at the end of the file."""
-        rest = len(self._text) - self._at
-        if rest > MAX_VALUE:
-            raise self._wrong(f"has a value of more than {MAX_VALUE >> 20} MiB")
-        parts: list[bytes] = []
-        while sum(map(len, parts)) <= rest and (piece := next(self._pieces, None)) is not None:
-            self._check(piece, parts)
-            parts.append(piece)
-        if not parts:
-            self._check(b"", parts, final=True)
-            return False
-        if b"\n" in self._text:  # most files are one line, and that is found faster than counted
-            self._line += self._text.count(b"\n", 0, self._at)
-        self._base += self._at
-        self._text = b"".join([memoryview(self._text)[self._at :], *parts])
-        self._at = 0
-        return True
-
-    def _check(self, piece: bytes, before: list[bytes], *, final: bool = False) -> None:
-        """Raise `Malformed` for what is not UTF-8."""
-        if piece.isascii() and not final and not self._decoder.getstate()[0]:
-            return
-        try:
-            self._decoder.decode(piece, final)
-        except UnicodeDecodeError as error:
-            if not self._base and not before and not self._text and piece.startswith(_WIDE):
-                raise Malformed("is UTF-16 text; save it as UTF-8") from None
-            lines = sum(part.count(b"\n") for part in (self._text, *before, piece[: error.start]))
-            raise Malformed("is not UTF-8 text; save it as UTF-8", self._line + lines) from None
-
-    def _here(self) -> int:
-        return self._line + (self._text.count(b"\n", 0, self._at) if self._at else 0)
-
-    def _wrong(self, clause: str) -> Malformed:
-        """The error of what is here; the marks of a merge are its cause where there are any."""
-        here = self._here()
-        line = merge_mark(self._text)
-        for _ in range(8):  # the mark may have begun only
-            if line is not None or not self._more():
-                break
-            line = merge_mark(self._text)
-        if line is not None:
-            return Malformed(MERGE_MARKS, self._line + line - 1)
-        return Malformed(clause, here if here > 1 else None)  # most files are one line
 
 
 def _last_boundary(text: bytes, begin: int) -> int:

@@ -155,7 +155,7 @@ def mended(text: bytes, task: str) -> bytes:
 
 
 def _box(value: Any, *, needed: bool) -> list[float] | None:
-    value = _from_text(value)
+    value = from_text(value)
     if value in (None, [], ""):
         return None
     numbers = _numbers_of(value) if isinstance(value, list) else None
@@ -174,7 +174,7 @@ def _numbers_of(values: list[Any]) -> list[float] | None:
 
 def _segmentation(value: Any, *, needed: bool) -> Any:
     """A list of polygons, each a flat list of numbers; or an RLE."""
-    value = _from_text(value)
+    value = from_text(value)
     if not value:
         return []
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
@@ -211,7 +211,7 @@ def run_lengths(value: dict[str, Any]) -> dict[str, Any]:
     """An RLE whose size and counts are whole numbers, as far as they mean such."""
     made = dict(value)
     for name in ("size", "counts"):
-        given = _from_text(made[name]) if name in made and name == "size" else made.get(name)
+        given = from_text(made[name]) if name in made and name == "size" else made.get(name)
         if isinstance(given, list):
             numbers = [as_number(v) for v in given]
             if all(n is not None and n == int(n) for n in numbers):
@@ -220,7 +220,7 @@ def run_lengths(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _keypoints(value: Any, *, needed: bool) -> list[float]:
-    value = _from_text(value)
+    value = from_text(value)
     if not isinstance(value, list):
         value = []
     flat = [v for point in value for v in (point if isinstance(point, list) else [point])]
@@ -239,7 +239,7 @@ def as_flag(value: Any) -> int:
     return int(bool(value)) if not isinstance(value, float) or math.isfinite(value) else 0
 
 
-def _from_text(value: Any) -> Any:
+def from_text(value: Any) -> Any:
     """What a text says that is a list or an object as JSON (a table's cell), else `value`."""
     if isinstance(value, str) and value.strip()[:1] in ("[", "{"):
         return plain(value.encode())

@@ -47,6 +47,7 @@ CHANGED = frozenset(
         "edges_from_one",
         "parts",
         "outlines",
+        "damaged_mask",
     }
 )
 

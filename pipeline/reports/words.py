@@ -53,6 +53,7 @@ PARTLY: dict[str, Words] = {
         "object without a box of its own: that of its polygon",
         "objects without a box of their own: that of their polygon",
     ),
+    "damaged_mask": _objects("with a damaged mask, of which the box alone is taken"),
     "short_part": _objects("with parts of too few points, which are left out"),
     "pixel_zero": _objects(
         "at pixel 0 of files that are read as counting from 1; if 0 is the edge, --set source.options.first_pixel=0"

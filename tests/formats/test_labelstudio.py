@@ -401,7 +401,8 @@ def test_what_is_no_export(text: bytes, said: str) -> None:
 def test_a_task_that_is_none_is_counted() -> None:
     found, _ = outline([task(BOX), 7, None])
     assert [problem[1:3] for problem in found.problems] == [
-        ("bad_task", "task 2 is no object; correct it"), ("bad_task", "task 3 is not JSON; correct it"),
+        ("bad_task", "task 2 is 7, no object (line 1); correct it"),
+        ("bad_task", "task 3 is null, no object (line 1); correct it"),
     ]  # fmt: skip
 
 

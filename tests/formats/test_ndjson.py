@@ -231,7 +231,7 @@ def test_a_line_that_is_no_json_is_counted_and_the_others_are_read() -> None:
     text = document(image()) + b'{"file": "b.jpg",\n' + json.dumps(image("c.jpg", width=float("nan"))).encode()
     parsed, found = parse(text)
     assert found.stems == ["image1", "c"]
-    assert found.problems == [("", "bad_line", "line 3 is not JSON; correct it", 0)]
+    assert found.problems == [("", "bad_line", "line 3 is not JSON (character 18: it is cut short); correct it", 0)]
     assert parsed.states == [LabelState.EMPTY] * 2
 
 

@@ -23,6 +23,8 @@ segment: ``[]``, nothing of 3 points    in no row (``no_polygon``); kept in COCO
 segment: some parts below 3 points, or  the other parts are the row (``short_part``); kept in COCO JSON
 of an odd count of numbers
 segment: RLE, as a list or compressed   the outline of its pixels, holes filled (``holes``); kept in COCO JSON
+RLE that no reader can decode           bad; detect and pose take the box, if there is one and it is no crowd
+                                        (``damaged_mask``); in COCO JSON the same
 obb: not one polygon of four corners     in no row (``no_four_corners``); kept in COCO JSON
 obb: a corner beyond the image          the nearest point of the image (``clipped``); kept in COCO JSON
 pose: ``num_keypoints`` 0               in no row (``no_keypoints``), as in Ultralytics' own labels; kept

@@ -145,12 +145,14 @@ def _completed(text: bytes, width: int | None, height: int | None) -> dict[str, 
     if isinstance(parts, list):
         fits = all(parts)
     else:
-        fits = parts is None or width is None or height is None or parts.get("size") == [height, width]
+        fits = parts is None or (bool(parts) and (width is None or height is None or _fits(parts, width, height)))
     if fits and (has_box or not parts) and found.area is not None and found.iscrowd is not None:
         return None
     data: dict[str, Any] = plain(text)
     if isinstance(parts, list):
         data["segmentation"] = [part for part in data["segmentation"] if part]
+    elif parts == {}:
+        data["segmentation"] = []
     elif not fits and width and height and width * height <= MAX_PIXELS and (mask := read_rle(parts or {})) is not None:
         data["segmentation"] = _resized(mask, width, height)
     if not has_box and (made := box_of(data)) is not None:
@@ -161,6 +163,13 @@ def _completed(text: bytes, width: int | None, height: int | None) -> dict[str, 
     if found.iscrowd is None:
         data["iscrowd"] = 0
     return data
+
+
+def _fits(given: dict[str, Any], width: int, height: int) -> bool:
+    """Whether run lengths are of that size, and of whole numbers: pycocotools takes no others."""
+    size, counts = given.get("size"), given.get("counts")
+    numbers = [*size, *(counts if isinstance(counts, list) else ())] if size == [height, width] else [None]
+    return all(type(n) is int for n in numbers)
 
 
 def _area(data: dict[str, Any]) -> float | None:

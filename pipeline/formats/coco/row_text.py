@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,7 @@ class DecodedRows:
     `plain`, for tasks of outlines alone, is the text of plain polygons; None where what there is is decoded in `found`.
     `notes` are the counted words for what was put right of all rows of an image; empty where
     nothing was. `unsaid` are those for what rows do not say of each; empty where that is nothing. `boxes` are what
-    `boxes_of` gives of them.
+    `boxes_of` gives of them. Of those `unmasked`, by index, a mask was left out that no reader can decode.
     """
 
     image: Ints
@@ -58,6 +58,7 @@ class DecodedRows:
     notes: Sequence[str | None] = ()
     unsaid: Sequence[str | None] = ()
     boxes: tuple[Floats, Bools, Bools] | None = None
+    unmasked: set[int] = field(default_factory=set)
 
 
 @dataclass
@@ -97,6 +98,8 @@ class _RowReasons:
 def values_of(rows: DecodedRows, sizes: Floats, task: Task, keypoints: tuple[int, int] | None) -> Values:
     """The numbers of rows of a `task`; `sizes`, shape (rows, 2), are width and height of each one's image in pixels."""
     losses = _RowReasons(len(rows.found))
+    for i in rows.unmasked:
+        losses.some(i, "damaged_mask")
     losses.add(np.array([bool(a.iscrowd) for a in rows.found], np.bool_), "crowd")
     box, has_box, has_area = rows.boxes or boxes_of(rows)
     without_box = ~has_box

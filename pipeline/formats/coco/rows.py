@@ -24,6 +24,7 @@ from pipeline.formats.coco.options import Options
 from pipeline.formats.coco.placing import reach_of, transformed
 from pipeline.formats.coco.plain_polygons import Plain, plain_polygons
 from pipeline.formats.coco.row_text import OUTLINED, DecodedRows, are_shares, boxes_of, values_of
+from pipeline.formats.coco.run_lengths import damaged
 from pipeline.formats.coco.unsaid import strict, words_of
 from pipeline.tables.rows import binaries
 from pipeline.tables.schema import LabelState
@@ -197,9 +198,11 @@ def _decode(
     sized = np.flatnonzero(~np.isnan(sizes[owner, 0]))  # the others are reported with their image
     raws = [raws[i] for i in sized.tolist()] if len(sized) < len(raws) else raws
     keep = options.crowd == "keep"
-    found, more = _decoded(raws, task)
+    found, more, nested = _decoded(raws, task)
     plain_of = _plain_of(raws, found, task, crowds=keep) if task in OUTLINED else []
     rows = DecodedRows(owner[sized], line[sized], raws, found, [], [], plain_of)
+    for i, clause in damaged(raws).items() if nested else ():
+        _without_mask(rows, i, clause, task)
     if keep:
         for i, annotation in enumerate(found):
             if not isinstance(annotation, Exception) and annotation.iscrowd:
@@ -226,7 +229,7 @@ def _scale_shares(rows: DecodedRows, sizes: Floats, task: Task) -> None:
         rows.raw[i] = transformed(rows.raw[i], Frame(int(width), int(height), (width, height)))
         notes[i] = "shares"
     raws = [rows.raw[i] for i in some]
-    found, _ = _decoded(raws, task)
+    found, *_ = _decoded(raws, task)
     polygons = _plain_of(raws, found, task, crowds=True) if task in OUTLINED else found
     for i, annotation, polygon in zip(some, found, polygons, strict=True):
         rows.found[i] = annotation
@@ -250,28 +253,48 @@ def _leave_out(rows: DecodedRows, names: list[str | None], problems: list[Proble
             continue
         problems.append(Problem(int(rows.image[i]), None, reason, detail))
     good = np.array([name is not None for name in names], np.bool_)
+    rows.unmasked = {int(n) for n in np.flatnonzero(np.isin(np.flatnonzero(good), [*rows.unmasked]))}
     rows.image, rows.line = rows.image[good], rows.line[good]
     rows.raw, rows.found, rows.plain = (
         list(itertools.compress(some, good)) for some in (rows.raw, rows.found, rows.plain)
     )
 
 
+def _without_mask(rows: DecodedRows, i: int, clause: str, task: Task) -> None:
+    """Take its damaged mask from annotation `i`, of which `clause` says it; one that needs the mask is bad."""
+    annotation = rows.found[i]
+    if isinstance(annotation, Exception):
+        return
+    box: list[float] = annotation.bbox or []
+    if task in OUTLINED or annotation.iscrowd or len(box) != 4 or not (box[2] > 0 and box[3] > 0):
+        rows.found[i] = UnusableObject(clause)
+        return
+    rows.raw[i] = _with(rows.raw[i], "segmentation", b"[]")
+    rows.unmasked.add(i)
+
+
 def no_crowd(raw: bytes) -> bytes:
     """An annotation that is an object like others, whatever its ``iscrowd`` says."""
+    return _with(raw, "iscrowd", b"0")
+
+
+def _with(raw: bytes, name: str, value: bytes) -> bytes:
+    """An annotation with another value of a field."""
     fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-    return msgspec.json.encode(fields | {"iscrowd": msgspec.Raw(b"0")})
+    return msgspec.json.encode(fields | {name: msgspec.Raw(value)})
 
 
-def _decoded(raws: list[bytes], task: Task) -> tuple[list[Any], bool]:
+def _decoded(raws: list[bytes], task: Task) -> tuple[list[Any], bool, bool]:
     """Annotations, all at once where none is unusual; one that cannot be used is replaced by its error.
 
-    What was mended is in `raws` as it was understood. The second value: there may be fields that rows do not say.
+    What was mended is in `raws` as it was understood. The second value: there may be fields that rows do not say; the
+    third one: some have an object in them, as run lengths are.
     """
     text = b"[" + b",".join(raws) + b"]"
     for more, decode in enumerate((_plain_lists[task], _lists[task])):
         with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return list(decode(text)), bool(more)
-    return [_or_error(_decoders[task], raws, i, task) for i in range(len(raws))], True
+            return list(decode(text)), bool(more), text.count(b"{") > len(raws)
+    return [_or_error(_decoders[task], raws, i, task) for i in range(len(raws))], True, True
 
 
 def _or_error(decode: Callable[[bytes], Any], raws: list[bytes], i: int, task: Task) -> Any:

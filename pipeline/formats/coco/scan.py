@@ -6,7 +6,7 @@ import contextlib
 import itertools
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -78,6 +78,8 @@ class SpansAndOwners:
         self.owners: list[Owners] = []
         #: How many keypoints annotations have, by category.
         self.points: Counter[tuple[Id, int]] = Counter()
+        #: Why annotations are no JSON objects, by number.
+        self.bad: dict[int, str] = {}
 
     def take(self, chunk: Chunk) -> None:
         """Read what belongs to what in a chunk, and note where its elements are."""
@@ -85,9 +87,9 @@ class SpansAndOwners:
             self._forget(chunk.member)
         self._note(chunk)
         if chunk.member == "images":
-            self.images += _decoded(_images, chunk, _image_of)
+            self.images += _decoded(_images, chunk, lambda i: _image_of(chunk, i))
             return
-        found = _decoded(self.decoders["annotations"], chunk, self._owner_of)
+        found = _decoded(self.decoders["annotations"], chunk, lambda i: self._owner_of(chunk, i))
         _extend(self.owners, [row.image_id for row in found])
         if self.pose:
             self.points.update(
@@ -96,9 +98,10 @@ class SpansAndOwners:
                 if bytes(row.keypoints) not in (b"[]", b"null")
             )
 
-    def _owner_of(self, text: bytes, _line: int) -> _OfImage:
-        data = plain(text)
+    def _owner_of(self, chunk: Chunk, i: int) -> _OfImage:
+        data = plain(chunk.element(i))
         if not isinstance(data, dict):
+            self.bad[chunk.first + i] = chunk.no_object(i) or "cannot be read"
             return _OfPose()
         points = data.get("keypoints")
         return _OfPose(
@@ -114,6 +117,7 @@ class SpansAndOwners:
         else:
             self.owners = []
             self.points.clear()
+            self.bad.clear()
 
     def _note(self, chunk: Chunk) -> None:
         spans = self.spans[chunk.member]
@@ -140,11 +144,11 @@ def _extend(owners: list[Owners], ids: list[Id]) -> None:
         owners.append(more)
 
 
-def _image_of(text: bytes, line: int) -> _ImageEntry | str:
+def _image_of(chunk: Chunk, i: int) -> _ImageEntry | str:
     """An image, or the clause that says why it is not one."""
-    data = plain(text)
+    data = plain(chunk.element(i))
     if not isinstance(data, dict):
-        return f"is {'not JSON' if data is None else 'no object'} (line {line})"
+        return chunk.no_object(i) or "cannot be read"
     name, url = data.get("file_name"), data.get("coco_url")
     return _ImageEntry(
         as_id(data.get("id")),
@@ -160,7 +164,7 @@ def _decoded(decode: Any, chunk: Chunk, one: Any) -> list[Any]:
     try:
         found: list[Any] = decode(chunk.text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return [one(chunk.element(i), chunk.line_of(i)) for i in range(len(chunk))]
+        return [one(i) for i in range(len(chunk))]
     return found
 
 
@@ -183,7 +187,7 @@ def outline(pieces: Iterable[bytes], task: Task, names: ImageNames | None) -> Fi
     _take_images(found, images, names)
     release_free()  # what the texts between all that stays took
     found.annotations = reader.array("annotations")
-    _belongings(found, reader.owners)
+    _belongings(found, reader.owners, reader.bad)
     return found
 
 
@@ -410,8 +414,8 @@ def _leave_out(found: FileOutline, key: Id, path: str, reason: str, detail: str)
     found.problems.append((path, reason, detail, 0))
 
 
-def _belongings(found: FileOutline, owners: list[Owners]) -> None:
-    """The image of each annotation; those of none are taken out."""
+def _belongings(found: FileOutline, owners: list[Owners], bad: Mapping[int, str]) -> None:
+    """The image of each annotation; those of none are taken out. `bad` says of some why they are no objects."""
     image_of = np.empty(sum(map(len, owners)), np.int32)
     lost: list[tuple[int, Id]] = []
     at = 0
@@ -434,7 +438,9 @@ def _belongings(found: FileOutline, owners: list[Owners]) -> None:
                 next(found.lost_with[k] for k in (owner, as_id(owner), str(owner), _int(owner)) if k in found.lost_with)
             ] += 1
         else:
-            found.problems.append(("", "no_such_image", _no_image_of(number, owner), 1))
+            reason = "bad_annotation" if number in bad else "no_such_image"
+            detail = f"annotations[{number}] {bad[number]}" if number in bad else _no_image_of(number, owner)
+            found.problems.append(("", reason, detail, 1))
     for problem, count in with_image.items():
         found.problems[problem] = (*found.problems[problem][:3], count)
     keep = image_of >= 0

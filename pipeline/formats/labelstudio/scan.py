@@ -52,7 +52,7 @@ class _Pass:
         """The tasks that count, each with its text."""
         number = 0
         of_list, (before, after) = _tasks(pieces)
-        file = LargeObject(itertools.chain([before], of_list, [after]), {"tasks"})
+        file = LargeObject(itertools.chain([before], of_list, [after]), {"tasks"}, added=len(before))
         for chunk in file.chunks():
             for i, (begin, stop) in enumerate((chunk.spans - len(before)).tolist()):
                 number += 1
@@ -60,8 +60,7 @@ class _Pass:
                 data = decoded(text)
                 where = where_of(data, number)
                 if not isinstance(data, dict):
-                    what = "no object" if data is not None else "not JSON"
-                    self.bad.append(("", "bad_task", f"{where} is {what}; correct it", 0))
+                    self.bad.append(("", "bad_task", f"{where} {chunk.no_object(i)}; correct it", 0))
                 elif (record := self._record(data, where, begin, stop)) is not None:
                     yield record, text
 

@@ -16,7 +16,7 @@ from pipeline.base.errors import unknown
 from pipeline.base.terms import SPLITS, Split, Task
 from pipeline.base.text import whole_number
 from pipeline.formats import FileContents, FileOutline, Malformed
-from pipeline.formats._flaws import flaw_of
+from pipeline.formats._flaws import flaw_of, no_object
 from pipeline.formats._image_names import ImageNames
 from pipeline.formats._lines import decoded_lines, line_blocks, spans_of
 from pipeline.formats._records import SPLIT_NAMES, ImageRecord, outline_of
@@ -92,7 +92,7 @@ class _Reader:
 def _line(text: bytes) -> _Line | str:
     data = plain(text)
     if not isinstance(data, dict):
-        return "is no object" if data is not None else "is not JSON"
+        return no_object(text) or "cannot be read"
     said = {name: data.get(name) for name in ("file", "url", "split")}
     return _Line(**{name: str(v) if isinstance(v, int | float) else v if isinstance(v, str) else None
                     for name, v in said.items()})  # fmt: skip

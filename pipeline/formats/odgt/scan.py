@@ -10,6 +10,7 @@ import msgspec
 
 from pipeline.base.text import plain_name
 from pipeline.formats import FileOutline, Malformed
+from pipeline.formats._flaws import no_object
 from pipeline.formats._image_names import ImageNames
 from pipeline.formats._lines import decoded_lines, line_blocks, spans_of
 from pipeline.formats._records import ImageRecord, outline_of
@@ -63,7 +64,8 @@ def _records(
         for i, found in zip(filled, decoded_lines(block, _lines, _line), strict=True):
             where = f"line {number + i}"
             if found is None or b'"gtboxes"' not in texts[i]:
-                bad.append(("", "bad_line", f"{where} is no image with its boxes (gtboxes); correct it", 0))
+                clause = no_object(texts[i]) or "is no image with its boxes (gtboxes)"
+                bad.append(("", "bad_line", f"{where} {clause}; correct it", 0))
                 continue
             said = found.ID or ""
             yield ImageRecord(*spans[i], where, said, unlisted=f"{said}.jpg" if said else ""), texts[i]
