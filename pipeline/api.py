@@ -35,7 +35,7 @@ from pipeline.runtime.run import running
 from pipeline.stages.apply.build import break_lock as break_lock_of
 from pipeline.stages.apply.build import build_subset
 from pipeline.stages.index.locks import index_lock, plan_lock
-from pipeline.stages.index.scan import import_for_index, import_for_plan, scan
+from pipeline.stages.index.scan import import_for_index, import_for_plan, scanned
 from pipeline.stages.verify.status import last_run, open_target, refuse_busy
 
 if TYPE_CHECKING:
@@ -113,10 +113,10 @@ def indexed(config: Config, progress: Progress, client: Any = None) -> Iterator[
     from pipeline.stages.index.sources import check_subsets, update_index
 
     job = resolve(config)
-    with index_lock(job), _engine(job, client) as engine:
+    with index_lock(job), _engine(job, client) as engine, contextlib.ExitStack() as stack:
         engine.begin(import_for_index)
         engine.connect()
-        found = scan(job, engine, progress)
+        found = stack.enter_context(scanned(job, engine, progress))
         if engine.in_process:
             arrow_alone()
         job, infos = update_index(job, engine, progress, found, check_subsets(job))
@@ -196,10 +196,10 @@ def _make_plan(job: Job, progress: Progress, client: Any) -> Report:
     from pipeline.stages.plan.subset import judge, plan_subset
 
     refuse_busy(job.target)
-    with plan_lock(job), index_lock(job), _engine(job, client) as engine:
+    with plan_lock(job), index_lock(job), _engine(job, client) as engine, contextlib.ExitStack() as stack:
         engine.begin(import_for_plan)
         engine.connect()
-        found = scan(job, engine, progress)
+        found = stack.enter_context(scanned(job, engine, progress))
         state = job.state()
         subsets = check_subsets(job)
         check_source(job, state, found)

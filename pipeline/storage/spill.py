@@ -44,10 +44,16 @@ class Spill:
 
     def _open(self, descriptor: int) -> None:
         self._file = descriptor
-        weakref.finalize(self, os.close, descriptor)
+        self._closing = weakref.finalize(self, os.close, descriptor)
+
+    def close(self) -> None:
+        """Give the file back: a disk that has it open cannot be unmounted. What was put there is gone."""
+        if self._file >= 0:
+            self._file = -1
+            self._closing()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_file"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_file", "_closing")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
@@ -55,7 +61,7 @@ class Spill:
             try:
                 self._open(os.open(self._path, os.O_RDWR | os.O_CLOEXEC))
                 if _identity(self._file) != self._identity:  # the number is another file's by now
-                    self._file = -1
+                    self.close()
                     raise OSError(errno.EBADF, os.strerror(errno.EBADF), self._path)
             except OSError:  # no system with such paths: what is put here stays in memory
                 if self._end:

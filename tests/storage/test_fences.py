@@ -14,16 +14,18 @@ from typing import Any
 import pytest
 
 from pipeline import storage
-from pipeline.base.errors import Interrupted, StorageError
+from pipeline.api import build, make_index, make_plan
+from pipeline.base.errors import DataError, Interrupted, StorageError
 from pipeline.runtime import pins
-from pipeline.storage import Copies
+from pipeline.storage import Copies, spill
 from pipeline.storage.local.outbox import collected
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.write import put_whole, temporary_name
 from pipeline.storage.stores import guard
 from pipeline.target.intent import tidy, write_intent
 from pipeline.target.manifest import TargetState
-from tests.support.helpers import contents, write_file
+from tests.conftest import MakeSubset
+from tests.support.helpers import contents, make_tree, write_file
 
 
 @pytest.fixture
@@ -309,3 +311,22 @@ def test_a_folder_that_this_process_removes_itself_is_pinned_no_longer(tmp_path:
 def test_a_writer_s_own_missing_file_is_not_taken_for_a_folder(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot be written: No such file"):
         storage.write_pieces(str(tmp_path / "made"), (path.read_bytes() for path in [tmp_path / "gone"]))
+
+
+@pytest.mark.parametrize("row", ["1 0.5 0.5 0.1 0.1\n", "bad\n"])
+def test_no_file_of_the_workdir_is_open_once_a_run_has_ended(
+    tmp_path: Path, make_subset: MakeSubset, monkeypatch: pytest.MonkeyPatch, row: str
+) -> None:
+    """Else its disk could not be unmounted, as long as whoever called has the error."""
+    monkeypatch.setattr(spill, "IN_MEMORY", 0)
+    folders = {"train2017": {"a": row}, "val2017": {}}
+    subset = make_subset(make_tree(tmp_path / "source", folders, {"train2017": (), "val2017": ()}))
+    errors = []
+    for act in (make_index, make_plan, build, build):
+        try:
+            act(str(subset.config))
+        except DataError as error:
+            errors.append(error)
+        there = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+        assert [path for path in there if path.startswith(str(subset.workdir))] == []
+    assert bool(errors) == (row == "bad\n")

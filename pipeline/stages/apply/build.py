@@ -15,7 +15,7 @@ from pipeline.runtime.log import LOG
 from pipeline.runtime.progress import Progress
 from pipeline.stages.apply.up_to_date import is_current_recipe, nothing_to_do, remember_build, remember_target
 from pipeline.stages.index.locks import index_lock, plan_lock
-from pipeline.stages.index.scan import import_for_plan, scan
+from pipeline.stages.index.scan import import_for_plan, scanned
 from pipeline.target.intent import tidy
 from pipeline.target.manifest import FOLDER, INTENT_PATH, LOCK, SCRATCH
 
@@ -50,7 +50,7 @@ def build_subset(job: Job, progress: Progress, suspects: frozenset[str], engine_
         current = is_current_recipe(job, state) and not suspects and not (state.damaged and job.target.local is None)
         if state.manifest is None:  # else it is not needed, see `frame.takes_tables`, or need not be done ahead
             engine.begin(import_for_plan)
-        found = scan(job, None if current else engine, progress)
+        found = stack.enter_context(scanned(job, None if current else engine, progress))
         if current and (report := nothing_to_do(job, state, found)):
             remember_target(job, state)
             LOG.info("%s: nothing changed since the last build; its index and plan are not made anew", job.root)

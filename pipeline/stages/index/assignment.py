@@ -168,7 +168,7 @@ def assign(spec: IndexSpec, found: Scan, buckets: int) -> Assignment:
     """
     import numpy as np
 
-    assigned = Assignment(buckets, Spill(found.spill.folder))
+    assigned = Assignment(buckets, found.new_spill())
     for number, split in enumerate(spec.splits):
         seed = zlib.crc32(f"{spec.name}/{split.folder}/".encode())
         for kind, listing in enumerate(found.splits[number]):

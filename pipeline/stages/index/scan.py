@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from pipeline import formats, storage
 from pipeline.base.terms import IMAGE_SUFFIXES
@@ -29,6 +30,7 @@ class Scan:
     splits: list[tuple[Listing, Listing | None]]
     with_stats: bool
     lists: ListedSplits
+    _further: list[storage.Spill] = field(default_factory=list)
 
     def digest(self, spec: IndexSpec) -> str | None:
         """Equal digests mean an unchanged source; None while a file is too young."""
@@ -45,8 +47,19 @@ class Scan:
 
     @property
     def spill(self) -> storage.Spill:
-        """Where the listings are kept, and what is made of them."""
+        """Where the listings are."""
         return self.splits[0][0].spill
+
+    def new_spill(self) -> storage.Spill:
+        """Another one beside that, for what is made of the listings; it ends with this at the latest."""
+        self._further.append(storage.Spill(self.spill.folder))
+        return self._further[-1]
+
+    def close(self) -> None:
+        """Give back the files in which names and stats are; nothing can be asked any more."""
+        listings = [listing for pair in self.splits for listing in pair if listing is not None]
+        for spill in (*(listing.spill for listing in listings), *self._further):
+            spill.close()
 
     @property
     def files(self) -> int:
@@ -62,6 +75,17 @@ class Scan:
     def label_files(self) -> int:
         """Label files listed."""
         return sum(labels.count for labels, _ in self.splits)
+
+
+@contextmanager
+def scanned(job: Job, engine: Engine | None, progress: Progress) -> Iterator[list[Scan]]:
+    """What `scan` finds, as long as it is wanted."""
+    found = scan(job, engine, progress)
+    try:
+        yield found
+    finally:
+        for one in found:
+            one.close()
 
 
 def scan(job: Job, engine: Engine | None, progress: Progress) -> list[Scan]:
@@ -129,7 +153,11 @@ def scan_source(
             # the size of an image decides about rows, a changed one must be seen.
             jobs.append((split.images, frozenset(IMAGE_SUFFIXES), sized))
     spill = storage.Spill(keep)
-    listings = _list_all(jobs, keep, spill) if engine is None else engine.background(_list_all, jobs, keep, spill)()
+    try:
+        listings = _list_all(jobs, keep, spill) if engine is None else engine.background(_list_all, jobs, keep, spill)()
+    except BaseException:
+        spill.close()
+        raise
     for listing in listings:
         listing.leave_out(LEFT_OUT_FOLDERS, LEFT_OUT_FILES)
     found = iter(listings)

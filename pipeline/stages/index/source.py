@@ -86,6 +86,7 @@ def update(
     if not found.with_stats:
         assigned.add_stats(found)
         digest = found.digest(spec)
+    assigned.spill.close()
     totals = _sum(summaries)
     if _any_passing(totals):
         digest = None
