@@ -320,7 +320,7 @@ def test_no_file_of_the_workdir_is_open_once_a_run_has_ended(
     """Else its disk could not be unmounted, as long as whoever called has the error."""
     monkeypatch.setattr(spill, "IN_MEMORY", 0)
     folders = {"train2017": {"a": row}, "val2017": {}}
-    subset = make_subset(make_tree(tmp_path / "source", folders, {"train2017": (), "val2017": ()}))
+    subset = make_subset(make_tree(tmp_path / "source", folders, {"train2017": ("a.jpg",), "val2017": ()}))
     errors = []
     for act in (make_index, make_plan, build, build):
         try:
