@@ -38,9 +38,7 @@ class Spill:
         if folder is not None:
             with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=folder) as file:
                 self._open(os.dup(file.fileno()))
-                self._path = f"/proc/{os.getpid()}/fd/{self._file}"
-        if self._path:
-            self._identity = _identity(self._file)
+                self._path, self._identity = f"/proc/{os.getpid()}/fd/{self._file}", _identity(self._file)
 
     def _open(self, descriptor: int) -> None:
         self._file = descriptor

@@ -380,6 +380,20 @@ def test_the_target_is_removed(many: Subset, make_subset: MakeSubset, built: boo
     assert many.run("verify", str(many.target), "--deep").code == 0
 
 
+def unmounted_amid(subset: Subset, there: Callable[[], bool], disk: Path, *words: str) -> str:
+    """What a build says whose `disk` goes away once it is `there`; nothing is made below, and then the disk is back."""
+    held = os.open(disk, os.O_RDONLY)
+    code, err = paused(subset, there, lambda: subprocess.run(["umount", "-l", str(disk)], check=True), *words)
+    try:
+        assert code == 1
+        assert list(disk.iterdir()) == []
+    finally:
+        subprocess.run(["mount", "-t", "tmpfs", "none", str(disk)], check=True)
+        subprocess.run(["cp", "-a", f"/proc/self/fd/{held}/.", str(disk)], check=True, pass_fds=(held,))
+        os.close(held)
+    return one_sentence(err)
+
+
 @pytest.mark.racing
 @pytest.mark.parametrize("at", ["intent", "files", "mounted there"])
 def test_the_disk_of_the_target_is_unmounted(many: Subset, make_subset: MakeSubset, small_disk: Path, at: str) -> None:
@@ -392,16 +406,8 @@ def test_the_disk_of_the_target_is_unmounted(many: Subset, make_subset: MakeSubs
         tmp = target / ".coco-diy"
         return (tmp / "intent.json").exists() and (at == "intent" or any((tmp / "new").rglob("*.txt")))
 
-    held = os.open(small_disk, os.O_RDONLY)
-    code, err = paused(many, some, lambda: subprocess.run(["umount", "-l", str(small_disk)], check=True), *words)
-    try:
-        assert code == 1
-        assert "was removed, or its disk was unmounted, while this run was at work; run again" in one_sentence(err)
-        assert list(small_disk.iterdir()) == []
-    finally:
-        subprocess.run(["mount", "-t", "tmpfs", "none", str(small_disk)], check=True)
-        subprocess.run(["cp", "-a", f"/proc/self/fd/{held}/.", str(small_disk)], check=True, pass_fds=(held,))
-        os.close(held)
+    err = unmounted_amid(many, some, small_disk, *words)
+    assert "was removed, or its disk was unmounted, while this run was at work; run again" in err
     many.build(*words)
     assert contents(target, record=True) == fresh_bytes(many, make_subset)
 
@@ -417,16 +423,8 @@ def test_the_disk_of_the_workdir_is_unmounted(many: Subset, make_subset: MakeSub
         "plan": lambda: any(small_disk.glob("plans/*/*.parquet")),
         "files": lambda: any(n for _, _, n in os.walk(many.target / ".coco-diy/new")),
     }
-    held = os.open(small_disk, os.O_RDONLY)
-    code, err = paused(many, there[at], lambda: subprocess.run(["umount", "-l", str(small_disk)], check=True), *words)
-    try:
-        assert code == 1
-        assert f"{small_disk}: was removed, or its disk was unmounted, while this run" in one_sentence(err)
-        assert list(small_disk.iterdir()) == []
-    finally:
-        subprocess.run(["mount", "-t", "tmpfs", "none", str(small_disk)], check=True)
-        subprocess.run(["cp", "-a", f"/proc/self/fd/{held}/.", str(small_disk)], check=True, pass_fds=(held,))
-        os.close(held)
+    err = unmounted_amid(many, there[at], small_disk, *words)
+    assert f"{small_disk}: was removed, or its disk was unmounted, while this run" in err
     many.build(*words)
     assert contents(many.target, record=True) == fresh_bytes(many, make_subset)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from pipeline import formats, storage
@@ -79,27 +79,22 @@ class Scan:
 
 @contextmanager
 def scanned(job: Job, engine: Engine | None, progress: Progress) -> Iterator[list[Scan]]:
-    """What `scan` finds, as long as it is wanted."""
-    found = scan(job, engine, progress)
-    try:
-        yield found
-    finally:
-        for one in found:
-            one.close()
-
-
-def scan(job: Job, engine: Engine | None, progress: Progress) -> list[Scan]:
     """List the sources: in a helper process while this one does what `engine` has begun, or right here.
 
-    Without any part of an index every label file is read, and its stats come with that: then only names are listed.
+    Without any part of an index every label file is read, and its stats come with that: then only names are listed. The
+    listings end with what is inside.
     """
     if engine is not None and any(_many_files(job, source) for source in job.sources):
         engine.warm_up()
-    with progress.stage("list", 0):
-        found = [_listed(job, source, engine) for source in job.sources]
-    forget_lists()
-    keep_splits_apart([(source.spec, listed) for source, listed in zip(job.sources, found, strict=True)])
-    return found
+    with ExitStack() as stack:
+        found: list[Scan] = []
+        with progress.stage("list", 0):
+            for source in job.sources:
+                found.append(_listed(job, source, engine))
+                stack.callback(found[-1].close)
+        forget_lists()
+        keep_splits_apart([(source.spec, listed) for source, listed in zip(job.sources, found, strict=True)])
+        yield found
 
 
 def _listed(job: Job, source: SourceJob, engine: Engine | None) -> Scan:
