@@ -35,7 +35,8 @@ FLOORS: list[set[str]] = [
     {"target", "images", "cluster"},
     {"storage", "config"},
     {"runtime", "reports", "tables"},
-    {"base", "geometry", "stages"},
+    {"geometry"},
+    {"base", "stages"},
 ]
 
 FILES_AT_HOME = ("__main__", "storage", "stages/fetch", "config/load", "config/templates")

@@ -1,4 +1,4 @@
-"""Names for the types of NumPy arrays."""
+"""Names for the types of NumPy arrays, for type checkers alone: nothing here imports NumPy."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    Ints = npt.NDArray[np.integer]
+    Ints = npt.NDArray[np.int64]
+    AnyInts = npt.NDArray[np.integer]  # of any width
     Floats = npt.NDArray[np.float64]
     Bools = npt.NDArray[np.bool_]
+    Bytes = npt.NDArray[np.uint8]

@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
+    from pipeline.base.arrays import Ints
     from pipeline.exporters import BucketObjects, Dataset
-
-    Ints = npt.NDArray[np.int64]
 
 #: Kinds of files by image, of which each has a folder a split.
 FOLDERS = ("labels", "images")

@@ -18,16 +18,13 @@ from pipeline.base.terms import Split, Task
 from pipeline.tables.schema import LabelState
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     import pyarrow as pa
     from pydantic import BaseModel
 
-    from pipeline.base.arrays import Ints as Spans  # of any width: those of a large file are narrow
+    from pipeline.base.arrays import AnyInts as Spans  # of any width: those of a large file are narrow
+    from pipeline.base.arrays import Ints
     from pipeline.formats._image_names import ImageNames
     from pipeline.images.header import Picture
-
-    Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.formats._numbers import TOLERANCE
 
-Floats = npt.NDArray[np.float64]
-
-Bools = npt.NDArray[np.bool_]
+if TYPE_CHECKING:
+    from pipeline.base.arrays import Bools, Floats
 
 
 @dataclass(frozen=True)

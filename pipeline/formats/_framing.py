@@ -18,17 +18,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.images.header import Picture
 
+if TYPE_CHECKING:
+    from pipeline.base.arrays import Floats
+
 #: Labels may reach a little beyond the image, in pixels, and still be its own.
 _BEYOND = 2.0
-
-Floats = npt.NDArray[np.float64]
 
 
 class OtherImage(ValueError):  # noqa: N818 - part of a sentence, not an error

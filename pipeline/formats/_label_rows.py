@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,6 +17,9 @@ from pipeline.formats._row_strangers import check_strangers
 from pipeline.geometry.polygons import polygons_to_cxcywhn
 from pipeline.geometry.quadrilaterals import areas, sides
 from pipeline.tables.schema import LabelState
+
+if TYPE_CHECKING:
+    from pipeline.base.arrays import Bools, Bytes, Floats, Ints
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -38,14 +40,6 @@ _OBB_LIKE = {
     10: "an oriented box with a confidence, as predictions have; remove the last",
     11: "an oriented box with a confidence and a track's number, as predictions have; remove both",
 }
-
-Ints = npt.NDArray[np.int64]
-
-Bools = npt.NDArray[np.bool_]
-
-Floats = npt.NDArray[np.float64]
-
-Bytes = npt.NDArray[np.uint8]
 
 
 def parse(

@@ -16,7 +16,7 @@ import functools
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -25,7 +25,8 @@ import numpy.typing as npt
 from pipeline.formats import Malformed
 from pipeline.formats._flaws import AFTER_END, MERGE_MARKS, known_flaw, merge_mark, no_object, placed_slip, slip_of
 
-Ints = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    from pipeline.base.arrays import Ints
 
 #: Bytes of one element, or of a member that is no array of ours.
 MAX_VALUE = 256 << 20

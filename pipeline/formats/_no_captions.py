@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pipeline.formats import FileOutline, Ints
+    from pipeline.base.arrays import Ints
+    from pipeline.formats import FileOutline
 
 
 def captions(pieces: Iterable[bytes], of: FileOutline) -> tuple[Ints, Ints]:

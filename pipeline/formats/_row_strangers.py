@@ -18,9 +18,7 @@ from pipeline.base.terms import Task
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Ints = npt.NDArray[np.int64]
-    Bools = npt.NDArray[np.bool_]
-    Floats = npt.NDArray[np.float64]
+    from pipeline.base.arrays import Bools, Floats, Ints
 
 #: Rows of pose that are checked for crossing lines, which takes time: one in three has some even of three keypoints.
 _SOME = 100

@@ -18,12 +18,7 @@ from pipeline.geometry import polygon_pixels
 from pipeline.geometry.batches import batches
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    Ints = npt.NDArray[np.int64]
-    Floats = npt.NDArray[np.float64]
-    Bools = npt.NDArray[np.bool_]
+    from pipeline.base.arrays import Bools, Floats, Ints
 
 #: Pixels of all images whose polygons are taken at once, which are counted in 64 bits.
 _MOST_PIXELS = 2.0**60

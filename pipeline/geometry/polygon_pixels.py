@@ -13,11 +13,7 @@ from typing import TYPE_CHECKING
 from pipeline.geometry.batches import batches
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    Ints = npt.NDArray[np.int64]
-    Floats = npt.NDArray[np.float64]
+    from pipeline.base.arrays import Floats, Ints
 
 #: How many columns and rows of the grid a pixel has, and how many of those come before its middle.
 _FINE, _HALF = 5, 2

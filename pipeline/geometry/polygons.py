@@ -12,11 +12,7 @@ from typing import TYPE_CHECKING
 from pipeline.geometry.batches import batches
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    Floats = npt.NDArray[np.float64]
-    Ints = npt.NDArray[np.int64]
+    from pipeline.base.arrays import Floats, Ints
 
 #: Distances of pairs of polygons that are computed together, some 80 bytes each: they stay in the processor's cache.
 _AT_ONCE = 20_000

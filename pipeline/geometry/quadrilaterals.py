@@ -7,11 +7,7 @@ from typing import TYPE_CHECKING
 from pipeline.geometry.polygons import clip_polygon
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    Floats = npt.NDArray[np.float64]
-    Bools = npt.NDArray[np.bool_]
+    from pipeline.base.arrays import Bools, Floats
 
 #: By how much of its area a box may differ from the upright one around it and still be that.
 _ROUNDING = 1e-6

@@ -5,11 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    Ints = npt.NDArray[np.int64]
-    Floats = npt.NDArray[np.float64]
+    from pipeline.base.arrays import Floats, Ints
 
 #: Rounds in which points within a hull are left out: outlines take some ten. Points that are still there are tried too.
 _ROUNDS = 64

@@ -14,12 +14,9 @@ from typing import TYPE_CHECKING
 from pipeline.base.base64_text import from_base64
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     from PIL import Image
 
-    Floats = npt.NDArray[np.float64]
-    Bools = npt.NDArray[np.bool_]
+    from pipeline.base.arrays import Bools, Floats
 
 #: More are not decoded: they would take a gigabyte of memory. So would those of a JPEG that is scaled down and has
 #: several scans: all of them are in memory before there is a pixel.

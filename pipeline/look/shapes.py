@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from pipeline.base.arrays import Floats
-    from pipeline.geometry.masks import Ints
+    from pipeline.base.arrays import Floats, Ints
 
 #: Masks are outlined on a grid of at most so many cells a side.
 _MASK_SIDE = 512

@@ -13,14 +13,11 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.exporters import BucketObjects, Dataset
 from pipeline.formats._values import category_name
-
-Ints = npt.NDArray[np.int64]
 
 _STEP = 1024
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.formats._numbers import rounded, split_numbers
 from pipeline.geometry import masks
 
-Floats = npt.NDArray[np.float64]
-
-Ints = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    from pipeline.base.arrays import Ints
 
 #: Rows that are taken at once: numbers of polygons are Python's while they are written.
 _BATCH = 4096

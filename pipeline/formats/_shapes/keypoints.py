@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.formats._numbers import TOLERANCE
 from pipeline.formats._shapes.outlines import ShapeOutline
 
-Floats = npt.NDArray[np.float64]
+if TYPE_CHECKING:
+    from pipeline.base.arrays import Floats
 
 #: COCO's: labelled but not seen, and seen.
 _HIDDEN, _SEEN = 1, 2

@@ -6,11 +6,10 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.base.terms import NO_CLASS, Task
@@ -24,9 +23,8 @@ from pipeline.geometry import masks
 from pipeline.geometry.polygons import join_polygons
 from pipeline.geometry.quadrilaterals import areas, four_corners, within
 
-Floats = npt.NDArray[np.float64]
-
-Bools = npt.NDArray[np.bool_]
+if TYPE_CHECKING:
+    from pipeline.base.arrays import Bools, Floats
 
 #: Points of objects whose rows are made at once: the more, the less time each takes, but they are in memory.
 _AT_ONCE = 50_000

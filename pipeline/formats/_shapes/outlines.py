@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,8 @@ from pipeline.geometry.polygons import clip_polygon
 from pipeline.geometry.quadrilaterals import oblique
 from pipeline.images.header import mask_of
 
-Floats = npt.NDArray[np.float64]
-
-Bools = npt.NDArray[np.bool_]
+if TYPE_CHECKING:
+    from pipeline.base.arrays import Bools, Floats
 
 #: How many pixels a side of the polygon for a circle may be off.
 _SAGITTA = 0.1

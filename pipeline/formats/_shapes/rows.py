@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.base.terms import NO_CLASS, Task
@@ -38,8 +36,6 @@ _MAX_PIXELS = 1 << 30
 
 #: How labelme before 4.0 named the instances of a class: ``person-1``, ``person-2``.
 _INSTANCE = re.compile(r"(.*[^-\s])-(\d+)")
-
-Floats = npt.NDArray[np.float64]
 
 
 class ShapeFile(msgspec.Struct):

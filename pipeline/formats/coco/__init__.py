@@ -47,7 +47,8 @@ from pipeline.formats.coco.options import Options
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pipeline.formats import FileOutline, Ints, Parsed, Part
+    from pipeline.base.arrays import Ints
+    from pipeline.formats import FileOutline, Parsed, Part
     from pipeline.formats._image_names import ImageNames
 
 SUFFIX = ".json"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.formats._framing import Frame
 from pipeline.formats._values import TypedAnnotation, UnusableObject, finite, mended, plain, typed, with_numbers
@@ -16,7 +15,8 @@ from pipeline.formats.coco.plain_polygons import counts_of, shapes_of
 from pipeline.formats.coco.run_lengths import MAX_PIXELS, read_rle, read_runs
 from pipeline.geometry import masks
 
-Bools = npt.NDArray[np.bool_]
+if TYPE_CHECKING:
+    from pipeline.base.arrays import Bools
 
 
 class _Complete(TypedAnnotation, gc=False):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +23,8 @@ from pipeline.geometry import masks
 from pipeline.geometry.polygons import clip_polygon, join_polygons, order_of_pairs
 from pipeline.geometry.quadrilaterals import areas, four_corners, within
 
-Floats = npt.NDArray[np.float64]
-
-Ints = npt.NDArray[np.int64]
-
-Bools = npt.NDArray[np.bool_]
+if TYPE_CHECKING:
+    from pipeline.base.arrays import Bools, Floats, Ints
 
 #: Two shares that are the whole together may be this much more.
 _ROUNDED = 1e-4

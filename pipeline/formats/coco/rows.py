@@ -6,11 +6,10 @@ import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -29,11 +28,10 @@ from pipeline.formats.coco.unsaid import strict, words_of
 from pipeline.tables.rows import binaries
 from pipeline.tables.schema import LabelState
 
+if TYPE_CHECKING:
+    from pipeline.base.arrays import Floats, Ints
+
 _BATCH = 4096
-
-Floats = npt.NDArray[np.float64]
-
-Ints = npt.NDArray[np.int64]
 
 
 class _ImageSize(msgspec.Struct, gc=False):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -17,9 +17,8 @@ import numpy.typing as npt
 from pipeline.formats._values import from_text, plain, run_lengths, shown
 from pipeline.geometry import masks
 
-Ints = npt.NDArray[np.int64]
-
-Bools = npt.NDArray[np.bool_]
+if TYPE_CHECKING:
+    from pipeline.base.arrays import Bools, Ints
 
 #: A mask of more pixels is refused: it would take gigabytes.
 MAX_PIXELS = 1 << 28

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.base.humanize import noun, plural
 from pipeline.base.memory import release_free
@@ -26,9 +25,9 @@ from pipeline.formats._records import stems_of
 from pipeline.formats._values import as_id, category_name, finite, plain, shown, supercategory_name
 
 if TYPE_CHECKING:
-    from pipeline.base.arrays import Ints as Spans  # of any width
+    from pipeline.base.arrays import AnyInts as Spans  # of any width
+    from pipeline.base.arrays import Ints
 
-Ints = npt.NDArray[np.int64]
 
 Id = int | str | float | None
 

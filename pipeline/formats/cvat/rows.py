@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.base.terms import NO_CLASS, Task
@@ -26,9 +26,8 @@ from pipeline.geometry.polygons import clip_polygon
 from pipeline.geometry.quadrilaterals import oblique
 from pipeline.images.header import Picture
 
-Floats = npt.NDArray[np.float64]
-
-Bools = npt.NDArray[np.bool_]
+if TYPE_CHECKING:
+    from pipeline.base.arrays import Bools, Floats
 
 #: A shape more than this beyond the image, in pixels, is counted as cut off.
 _CUT = 1.0

@@ -6,20 +6,18 @@ import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import Element
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.base.humanize import plural
 from pipeline.formats._numbers import parse_numbers
 from pipeline.formats._values import as_number, category_name, shown
 
-Floats = npt.NDArray[np.float64]
-
-Bools = npt.NDArray[np.bool_]
+if TYPE_CHECKING:
+    from pipeline.base.arrays import Bools, Floats
 
 #: Attributes with the numbers of each kind of shape; ``points`` are pairs.
 _CORNERS = ("xtl", "ytl", "xbr", "ybr")

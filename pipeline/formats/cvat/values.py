@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.base.terms import Task
 from pipeline.formats._numbers import TOLERANCE
@@ -14,11 +14,8 @@ from pipeline.formats.cvat.shapes import Shape
 from pipeline.geometry.polygons import join_polygons
 from pipeline.geometry.quadrilaterals import areas, four_corners, within
 
-Floats = npt.NDArray[np.float64]
-
-Ints = npt.NDArray[np.int64]
-
-Bools = npt.NDArray[np.bool_]
+if TYPE_CHECKING:
+    from pipeline.base.arrays import Bools, Floats, Ints
 
 
 @dataclass

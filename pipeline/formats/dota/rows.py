@@ -6,11 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.base.humanize import noun, plural
@@ -22,9 +21,8 @@ from pipeline.formats._flaws import cause_of_rows
 from pipeline.formats._numbers import TOLERANCE, parse_numbers
 from pipeline.geometry.quadrilaterals import areas, oblique, within
 
-Floats = npt.NDArray[np.float64]
-
-Ints = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    from pipeline.base.arrays import Floats
 
 _BOM = b"\xef\xbb\xbf"
 

@@ -11,12 +11,12 @@ Format: ``decode_rle`` in ``label_studio_converter/brush.py``, after ``packages/
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-Bools = npt.NDArray[np.bool_]
+if TYPE_CHECKING:
+    from pipeline.base.arrays import Bools
 
 #: Larger masks are not decoded: four values a pixel are a quarter of a gigabyte.
 MAX_PIXELS = 1 << 26

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.base.base64_text import from_base64
 from pipeline.base.terms import Task
@@ -31,9 +30,8 @@ from pipeline.formats.labelstudio.tasks import LabelledTask, Region
 from pipeline.images.header import Picture, mask_of
 from pipeline.tables.schema import LabelState
 
-Floats = npt.NDArray[np.float64]
-
-Bools = npt.NDArray[np.bool_]
+if TYPE_CHECKING:
+    from pipeline.base.arrays import Bools, Floats
 
 #: Percent beyond which no region is of an image.
 _FARTHEST = 1e6

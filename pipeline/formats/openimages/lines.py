@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
-Ints = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
-Bytes = npt.NDArray[np.uint8]
+    from pipeline.base.arrays import Bytes, Ints
 
-Texts = npt.NDArray[np.bytes_]
+    Texts = npt.NDArray[np.bytes_]
 
 #: A longer field names no image and no class.
 MAX_FIELD = 255

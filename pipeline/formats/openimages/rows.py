@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -23,11 +23,8 @@ from pipeline.formats._values import as_number, shown
 from pipeline.formats.openimages.options import Options
 from pipeline.formats.openimages.scan import BOXES, FLAGS
 
-Floats = npt.NDArray[np.float64]
-
-Ints = npt.NDArray[np.int64]
-
-Bools = npt.NDArray[np.bool_]
+if TYPE_CHECKING:
+    from pipeline.base.arrays import Bools, Floats, Ints
 
 _SIDES = BOXES[4:]
 

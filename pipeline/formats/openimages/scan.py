@@ -6,10 +6,9 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.base.humanize import noun, plural
 from pipeline.base.terms import IMAGE_SUFFIXES
@@ -22,7 +21,8 @@ from pipeline.formats._records import ImageRecord, outline_of
 from pipeline.formats._values import shown
 from pipeline.formats.openimages.lines import lines_of
 
-Ints = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    from pipeline.base.arrays import Ints
 
 #: The first columns of the image labels, and those of the boxes, which have more of them.
 _LABELS = ("ImageID", "Source", "LabelName", "Confidence")

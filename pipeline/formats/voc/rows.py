@@ -7,11 +7,10 @@ import json
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import Element
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.base.text import plain_name
@@ -24,9 +23,8 @@ from pipeline.formats._xml import XmlFlaw, lines_of, read, text_of
 from pipeline.formats.voc.options import Options
 from pipeline.tables import schema
 
-Floats = npt.NDArray[np.float64]
-
-Bools = npt.NDArray[np.bool_]
+if TYPE_CHECKING:
+    from pipeline.base.arrays import Bools, Floats
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 

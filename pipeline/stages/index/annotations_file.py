@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline import storage
 from pipeline.base.errors import DataError
@@ -22,9 +21,8 @@ from pipeline.formats import Malformed
 T = TypeVar("T")
 
 if TYPE_CHECKING:
-    from pipeline.base.arrays import Ints as Spans  # of any width
-
-Ints = npt.NDArray[np.int64]
+    from pipeline.base.arrays import AnyInts as Spans  # of any width
+    from pipeline.base.arrays import Ints
 
 #: Bytes between two objects that are read with them: copying these costs what another read does.
 _GAP = 8192

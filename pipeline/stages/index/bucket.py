@@ -6,7 +6,7 @@ import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,17 +19,14 @@ from pipeline.stages.index.buckets import BucketDone, BucketListing
 from pipeline.stages.index.image_lookup import Finder, unsettled
 from pipeline.stages.index.image_rows import image_rows
 from pipeline.stages.index.label_reading import read_labels
-from pipeline.stages.index.listed_files import (
-    Ints,
-    files_table,
-    fingerprints,
-    listed_files,
-    with_unlisted_images,
-)
+from pipeline.stages.index.listed_files import files_table, fingerprints, listed_files, with_unlisted_images
 from pipeline.stages.index.parts import BucketState, made_of, write_part
 from pipeline.stages.index.previous import PreviousBucket, previous_bucket
 from pipeline.stages.index.summary import bucket_summary
 from pipeline.tables import schema
+
+if TYPE_CHECKING:
+    from pipeline.base.arrays import Ints
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,8 @@ from pipeline.stages.index.label_tables import (
 )
 from pipeline.tables.schema import LabelState
 
-Ints = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    from pipeline.base.arrays import Ints
 
 #: A larger file is not a label file.
 MAX_LABEL_BYTES = 64 << 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,8 @@ from pipeline.stages.index.image_lookup import composed_as
 from pipeline.tables import schema
 from pipeline.tables.schema import Kind
 
-Ints = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    from pipeline.base.arrays import Ints
 
 #: Where one stem has several images, the first of these is the one.
 IMAGE_ORDER = [("key", "ascending"), ("rank", "ascending"), ("path", "ascending")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,8 @@ from pipeline.stages.index.parts import index_part, is_sound, stated
 from pipeline.tables import schema
 from pipeline.tables.schema import Kind
 
-Bools = npt.NDArray[np.bool_]
+if TYPE_CHECKING:
+    from pipeline.base.arrays import Bools
 
 
 @dataclass(frozen=True)

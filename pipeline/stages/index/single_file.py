@@ -38,9 +38,8 @@ from pipeline.storage import Listing
 from pipeline.tables.schema import LabelState
 
 if TYPE_CHECKING:
-    from pipeline.base.arrays import Ints as Spans  # of any width
-
-Ints = npt.NDArray[np.int64]
+    from pipeline.base.arrays import AnyInts as Spans  # of any width
+    from pipeline.base.arrays import Ints
 
 #: Bytes of a file whose objects are many enough for helpers: they start while it is read.
 _LARGE = 16 << 20

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,8 @@ from pipeline.job.spec import IndexSpec
 from pipeline.reports.documents import SourceTotals
 from pipeline.stages.index.duplicates import duplicate_rows
 
-Ints = npt.NDArray[np.int64]
-
-Bools = npt.NDArray[np.bool_]
+if TYPE_CHECKING:
+    from pipeline.base.arrays import Bools, Ints
 
 
 def bucket_summary(

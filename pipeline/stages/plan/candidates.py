@@ -21,7 +21,7 @@ from pipeline.tables.schema import part_name
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.base.arrays import Bools, Ints
+    from pipeline.base.arrays import AnyInts, Bools, Ints
     from pipeline.stages.plan.context import PlanContext, PlannedSource
 
 
@@ -214,7 +214,7 @@ class Candidates:
         found: Bools = np.concatenate([pc.is_in(part, wanted).to_numpy() for part in parts])
         return found
 
-    def by_bucket(self, values: Ints) -> Iterator[tuple[int, pa.ChunkedArray, Ints]]:
+    def by_bucket(self, values: AnyInts) -> Iterator[tuple[int, pa.ChunkedArray, AnyInts]]:
         """Each bucket with the keys of its candidates, and those of `values`, one a candidate."""
         start = 0
         for bucket, size in enumerate(self.sizes):

@@ -29,7 +29,7 @@ from pipeline.stages.select.lists import NameList, read_names
 from pipeline.stages.select.near_duplicates import duplicates_dropped
 
 if TYPE_CHECKING:
-    from pipeline.base.arrays import Ints
+    from pipeline.base.arrays import AnyInts
     from pipeline.reports.counts import SplitCounts
     from pipeline.reports.documents import ListReport
 
@@ -121,7 +121,7 @@ def shaped(job: Job, context: PlanContext, shape: Shape, engine: Engine, progres
     return replace(context, left_out=(*context.left_out, folder))
 
 
-def _decide(job: Job, found: Candidates, limits: Limits) -> Ints:
+def _decide(job: Job, found: Candidates, limits: Limits) -> AnyInts:
     """For each candidate the position in `_REASONS` of why it is left out; 0: it is not."""
     import numpy as np
 

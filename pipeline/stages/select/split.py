@@ -17,10 +17,7 @@ from pipeline.base.errors import ConfigError
 from pipeline.base.terms import SPLITS
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    Ints = npt.NDArray[np.int64]
+    from pipeline.base.arrays import Ints
 
 #: First line of a split table.
 HEADER = "group,split"

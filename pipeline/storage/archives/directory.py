@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    Ints = npt.NDArray[np.int64]
+    from pipeline.base.arrays import Ints
 
 #: Bytes at the end of an archive that surely hold the end of its directory: the longest comment and its neighbours.
 TAIL_BYTES = 22 + 0xFFFF + 20 + 56

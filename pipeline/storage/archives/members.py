@@ -23,10 +23,7 @@ from pipeline.storage.archives.directory import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    Ints = npt.NDArray[np.int64]
+    from pipeline.base.arrays import Ints
 
 #: Header, name and extra field of a member are read together with what follows them up to this size.
 _SMALL = 65_536

@@ -16,7 +16,7 @@ from pipeline.formats import FileContents, FileOutline, Malformed, Parsed, Part,
 from pipeline.tables.schema import LabelState
 
 if TYPE_CHECKING:
-    from pipeline.formats import Ints
+    from pipeline.base.arrays import Ints
     from pipeline.formats._image_names import ImageNames
 
 SUFFIX = ".tiny"
