@@ -216,9 +216,12 @@ def dataset_of(what: str, common: dict[str, Any]) -> Config | None:
 def config_of(what: str, common: dict[str, Any]) -> Config | None:
     """The config that `what` is; None for a target or a dataset, of which nothing can be set.
 
-    A file is a config whatever it is called, but for one that ends as a dataset in one file does.
+    A file is a config whatever it is called, but for one that ends as a dataset in one file does; of JSON files, those
+    are that have no source.
     """
-    if os.path.isfile(what) and not what.lower().endswith(_DATASETS):
+    from pipeline.config.load import is_json_config
+
+    if os.path.isfile(what) and (not what.lower().endswith(_DATASETS) or is_json_config(what)):
         return config_at(what, common)
     if common["overrides"]:
         raise ConfigError(f"--set {common['overrides'][0]}: sets a key of a config, but {what} is not a config")

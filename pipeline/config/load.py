@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 #: A larger file is not a text file of the user's; a split table of a million groups is smaller.
 _MAX_TEXT = 256 << 20
+
+#: A larger JSON file is not read to see whether it is a config.
+_MAX_JSON = 1 << 20
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
@@ -62,6 +66,14 @@ def keys_of(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
             data = _whole_keys(text)
         return apply_overrides(data, overrides) if isinstance(data, dict) else {}
     return {}
+
+
+def is_json_config(path: str) -> bool:
+    """Whether a JSON file is a config: it has a source, and no images or annotations, as a dataset has them."""
+    with contextlib.suppress(ConfigError, ValueError, RecursionError):
+        keys = json.loads(read_text(path, "config", _MAX_JSON))
+        return isinstance(keys, dict) and "source" in keys and keys.keys().isdisjoint(("images", "annotations"))
+    return False
 
 
 def _whole_keys(text: str) -> dict[str, Any]:

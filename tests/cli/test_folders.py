@@ -193,3 +193,25 @@ def test_a_build_says_where_it_is_and_what_trains_on_it(folder: Path, run: Run) 
     assert (folder / "zipped" / done["archive"]).is_file()
     assert done["training"] == f"yolo detect train data={folder}/zipped/{done['archive']} model=yolo11n.pt"
     assert "Built" in run(*words[:2], folder / "json", *words[3:], "--to", "coco").out
+
+
+def test_a_config_in_json_is_one_for_every_command(folder: Path, run: Run) -> None:
+    config = write_file(
+        folder / "pets.json",
+        json.dumps(
+            {
+                "source": {
+                    "root": str(_ultralytics(folder / "set")),
+                    "names": "set/data.yaml",
+                    "splits": {"train": "train", "val": "val"},
+                },
+                "target": {"root": "out"},
+            }
+        ),
+    )
+    run("build", config)
+    assert "Before: the source" in run("stats", config).out
+    for command in (["verify", "--deep"], ["status"], ["show", "-o", "sheet.jpg"], ["report", "-o", "page.html"]):
+        assert run(*command, config).code == 0, command
+    (folder / "out/labels/train/a.txt").unlink()
+    assert run("verify", config, code=1).out.count("a.txt") == 1
