@@ -151,6 +151,23 @@ def test_the_lists_of_a_linked_voc_devkit_are_found(folder: Path, run: Run) -> N
     assert {s: c["objects"]["cat"] for s, c in told["subset"].items()} == {"train": 1, "val": 1}
 
 
+def test_lists_of_voc_may_name_images_in_folders(folder: Path, run: Run) -> None:
+    """As Datumaro 1.13.12 writes its `voc`: names below the folder of images, which may have points in them."""
+    box = "<bndbox><xmin>2</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+    stems = ("a", "deep/x.y", "deep/er/z")
+    files: dict[str, str | bytes] = {
+        f"Annotations/{stem}.xml": f"<annotation><folder/><filename>{stem}.jpg</filename><size><width>64</width>"
+        f"<height>48</height><depth/></size><object><name>cat</name>{box}</object></annotation>"
+        for stem in stems
+    }
+    files |= {f"JPEGImages/{stem}.jpg": PICTURE for stem in stems}
+    files |= {"ImageSets/Main/train.txt": "a\n", "ImageSets/Main/val.txt": "deep/x.y\ndeep/er/z\nother/b\n"}
+    told = run("convert", _fill(folder / "in", files), folder / "out", "--to", "yolo", "--json")
+    assert {s: c["objects"]["cat"] for s, c in told.json["subset"].items()} == {"train": 1, "val": 2}
+    assert "1 line left out, of images that are not below" in told.err
+    assert "in no list" not in told.err
+
+
 def test_the_segment_export_of_cvat_is_read(folder: Path, run: Run) -> None:
     """Its data.yaml does not say the task; each polygon is the same, byte for byte, as task segment."""
     rows = (
