@@ -10,6 +10,7 @@ from pipeline import formats, storage
 from pipeline.base.errors import ConfigError
 from pipeline.base.terms import Task
 from pipeline.job.annotation_files import annotations_files, stems_of_images, whole_files
+from pipeline.job.deep_splits import deep_splits
 from pipeline.job.folder_names import FolderNames
 from pipeline.job.named_splits import NamedSplits, data_of
 from pipeline.job.split_folders import (
@@ -78,9 +79,14 @@ def find_splits(
         if named is not None and named.found:
             of_names: dict[str, list[SplitPaths]] = {split: [*paths] for split, paths in named.found.items()}
             return of_names | (_called(root, formats.load_label_files(name), named, task) if named.absent else {})
-        if beside and (by_list := _listed_splits(root, format_.SUFFIX, listed or FolderNames())):
+        listed = listed or FolderNames()
+        if beside and (by_list := _listed_splits(root, format_.SUFFIX, listed)):
             return by_list
         found = _per_file(root, formats.load_label_files(name), beside=beside)
+        whole = found.get("train")  # of a format whose label files are beside images all of a folder may be one split
+        of_all = beside and len(found) == 1 and isinstance(whole, dict) and whole["labels"] == whole["images"] == root
+        if of_all and (deep := deep_splits(listed.below(root), format_.SUFFIX)):
+            return {split: [*paths] for split, paths in deep.items()}
         if named is not None and named.lacking and list(found) == ["train"]:
             file, split, value = named.lacking[0]
             raise ConfigError(

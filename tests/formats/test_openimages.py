@@ -293,6 +293,33 @@ def test_the_files_of_each_split() -> None:
     assert openimages.files_of_splits(below)["val"] == [below[6], below[1], below[0]]
 
 
+#: As Datumaro 1.13.12 writes its ``open_images`` (a dataset of two images, made for this test): classes of any name,
+#: `val` for the split, no suffix of images.
+DATUMARO = {
+    "val-annotations-bbox.csv": (
+        "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,IsDepiction,IsInside\n"
+        "deep/x.y,,traffic light,1,0.18736110793219674,0.6157638761732314,0.4451456162536028,0.5851456355122686,"
+        "0,-1,-1,-1,-1\n"
+    ),
+    "val-images-with-rotation.csv": (
+        "ImageID,Subset,OriginalURL,OriginalLandingURL,License,AuthorProfileURL,Author,Title,OriginalSize,OriginalMD5,"
+        "Thumbnail300KURL,Rotation\ndeep/x.y,val,,,,,,,,,,\nempty,val,,,,,,,,,,\n"
+    ),
+    "class-descriptions.csv": "dog,dog\ntraffic light,traffic light\n",
+}
+
+
+def test_what_datumaro_writes_is_read() -> None:
+    files = [f"annotations/{name}" for name in (*DATUMARO, "train-annotations-bbox.csv")]
+    assert openimages.files_of_splits(sorted(files))["val"] == [files[0], files[2], files[1]]
+    boxes, images, names = (text.encode() for text in DATUMARO.values())
+    found = openimages.outline_of_files([[boxes], [names], [images]], Task.DETECT, None, "val")
+    assert found.names["names"] == ["dog", "traffic light"]
+    assert (len(found.images), len(found.annotations)) == (2, 1)
+    with pytest.raises(Malformed, match="is no file of Open Images"):  # nobody knows yet what it names
+        openimages.outline_of_files([[names], [boxes]], Task.DETECT)
+
+
 def downloaded(root: Path) -> None:
     """The real files as they are called when they are downloaded, with images."""
     for name, text in REAL.items():

@@ -151,6 +151,53 @@ def test_the_lists_of_a_linked_voc_devkit_are_found(folder: Path, run: Run) -> N
     assert {s: c["objects"]["cat"] for s, c in told["subset"].items()} == {"train": 1, "val": 1}
 
 
+CAT = file(shape("cat"))
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({f"data/{s}/a{end}": c for s in ("train", "val") for end, c in ((".json", CAT), (".jpg", jpg))}, (1, 1))
+        for jpg in [jpeg(100, 50)]
+    ]
+    + [
+        ({f"{f}/{s}/a{end}": c for s in ("train", "val") for f, end, c in pairs}, (1, 1))
+        for pairs in (
+            [("labels", ".json", CAT), ("images", ".jpg", jpeg(100, 50))],
+            [("x/one", ".json", CAT), ("x/one", ".jpg", jpeg(100, 50)), ("two", ".json", CAT),
+             ("two", ".jpg", jpeg(100, 50))],
+        )
+    ]
+    + [({"data/train/a.json": CAT, "data/train/a.jpg": jpeg(100, 50), "b/b.json": CAT, "b/b.jpg": jpeg(100, 50)},
+        (2, 0))],
+)  # fmt: skip
+def test_splits_deeper_than_the_folder_are_splits(
+    folder: Path, run: Run, files: Mapping[str, str | bytes], expected: tuple[int, int]
+) -> None:
+    """All was train, without a word; where a label file is in none of their folders it still is."""
+    told = run("convert", _fill(folder / "in", files), folder / "out", "--to", "coco", "--json").json
+    found = {split: counts["objects"]["cat"] for split, counts in told["subset"].items()}
+    times = 2 if any(name.startswith("two/") for name in files) else 1
+    assert found == {s: n * times for s, n in zip(("train", "val"), expected, strict=True) if n}
+
+
+def test_lists_of_voc_may_name_images_in_folders(folder: Path, run: Run) -> None:
+    """As Datumaro 1.13.12 writes its `voc`: names below the folder of images, which may have points in them."""
+    box = "<bndbox><xmin>2</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+    stems = ("a", "deep/x.y", "deep/er/z")
+    files: dict[str, str | bytes] = {
+        f"Annotations/{stem}.xml": f"<annotation><folder/><filename>{stem}.jpg</filename><size><width>64</width>"
+        f"<height>48</height><depth/></size><object><name>cat</name>{box}</object></annotation>"
+        for stem in stems
+    }
+    files |= {f"JPEGImages/{stem}.jpg": PICTURE for stem in stems}
+    files |= {"ImageSets/Main/train.txt": "a\n", "ImageSets/Main/val.txt": "deep/x.y\ndeep/er/z\nother/b\n"}
+    told = run("convert", _fill(folder / "in", files), folder / "out", "--to", "yolo", "--json")
+    assert {s: c["objects"]["cat"] for s, c in told.json["subset"].items()} == {"train": 1, "val": 2}
+    assert "1 line left out, of images that are not below" in told.err
+    assert "in no list" not in told.err
+
+
 def test_the_segment_export_of_cvat_is_read(folder: Path, run: Run) -> None:
     """Its data.yaml does not say the task; each polygon is the same, byte for byte, as task segment."""
     rows = (

@@ -8,7 +8,8 @@ file, as Open Images calls it                   what is read of it
 ``*-annotations-bbox.csv``                      boxes, in shares of the image
 ``*-annotations-human-imagelabels*.csv``        classes that people verified to be in an image (``Confidence`` 1) or
                                                 not (0); what a machine says, between the two, is passed over
-``*class-descriptions*.csv``                    the names of classes; without it they are called as in the boxes
+``*class-descriptions*.csv``                    the names of classes; without it they are called as in the boxes. That
+                                                of classes without ``/`` comes after the boxes
 ``bbox_labels_600_hierarchy.json``              which classes are kinds of another; its parts are passed over
 ``*-images-*.csv``, ``image_ids*.csv``          further images of the split
 =============================================== ====================================================================
@@ -60,8 +61,8 @@ FILES = ("annotations-bbox.csv", "detections.csv")
 
 FILE_BESIDE_IMAGES = None
 
-#: What files and folders of a split are called, as Open Images has it.
-_SPLITS = {"train": "train", "val": "validation", "test": "test"}
+#: What files and folders of a split are called, as Open Images has it; ``val`` is Datumaro's word.
+_SPLITS = {"train": "train", "val": "(?:validation|val)", "test": "test"}
 
 #: The files of a split, that of the boxes first, as they are downloaded, in any folder, and as FiftyOne keeps them;
 #: `{0}` is what the split is called.

@@ -32,12 +32,15 @@ FLAGS = ("IsOccluded", "IsTruncated", "IsGroupOf", "IsDepiction", "IsInside")
 #: Columns of the list of images: in every release these are the first two.
 _IMAGES = ("ImageID", "Subset")
 
-_SUBSETS = {"train": b"train", "val": b"validation", "test": b"test"}
+#: What a list of images calls each split; ``val`` is Datumaro's word.
+_SUBSETS = {"train": (b"train",), "val": (b"validation", b"val"), "test": (b"test",)}
 
 #: The first line of class descriptions, where they have one: V7's, V6's.
 _TITLES = (("LabelName", "DisplayName"), ("id", "name"))
 
-_LISTED = re.compile(rb"^([^,\"\r\n]{1,255}),(train|validation|test),", re.MULTILINE)
+_NAMED = 2  # fields of a class description
+
+_LISTED = re.compile(rb"^([^,\"\r\n]{1,255}),(train|validation|val|test),", re.MULTILINE)
 
 #: Files of Open Images that have no boxes, by a column that they alone have.
 _OTHERS = {
@@ -52,7 +55,7 @@ class _Split:
     """What the files of a split hold, gathered file by file; spans count on from file to file."""
 
     def __init__(self, split: str | None) -> None:
-        self._subset = _SUBSETS.get(split or "")
+        self._subsets = _SUBSETS.get(split or "")
         #: The index of each image, by its id; where one of its rows begins.
         self.images: dict[bytes, int] = {}
         self.begins: list[int] = []
@@ -79,6 +82,8 @@ class _Split:
             self._read_images(given)
         elif first in _TITLES or (len(first) > 1 and first[0].startswith("/")):
             self._read_names(_whole(given))
+        elif len(first) == _NAMED and self._has_boxed(text := _whole(given)):
+            self._read_names(text)
         else:
             raise Malformed(_strange(first))
         self._offset = self._end
@@ -134,7 +139,8 @@ class _Split:
         for begin, block in self._sized(given):
             for found in _LISTED.finditer(block):
                 key, subset = found[1].strip(), found[2]
-                if self._subset in (None, subset) and self.images.setdefault(key, len(self.begins)) == len(self.begins):
+                own = self._subsets is None or subset in self._subsets
+                if own and self.images.setdefault(key, len(self.begins)) == len(self.begins):
                     self.begins.append(begin + found.start(1))
 
     def _read_names(self, text: bytes) -> None:
@@ -148,6 +154,10 @@ class _Split:
                 raise Malformed("has a line that is not a class and its name, as in /m/0k4j,Car", number)
             if self.names.setdefault(key, name) != name:
                 raise Malformed(f"has the class {key} twice, as {self.names[key]!r} and {name!r}", number)
+
+    def _has_boxed(self, text: bytes) -> bool:
+        """Whether the first field of a line is a class of the boxes that were read: it may be called anything."""
+        return not self.boxed.isdisjoint(line.partition(b",")[0].strip(b' "') for line in text.splitlines())
 
     def _read_hierarchy(self, text: bytes) -> None:
         self._begin, self._size = self._offset, len(text)

@@ -113,7 +113,8 @@ class _Wanted:
     def _below(self, said: str, beside: str) -> str | None:
         """The folder that a list in `beside` calls `said`, below that of the images; None where it is elsewhere.
 
-        As it is, or after the last step that is called as the folder of images: lists come from other machines.
+        As it is, or after the last step that is called as the folder of images: lists come from other machines. Else
+        as a folder below it: Datumaro lists those of Pascal VOC so.
         """
         home = self._home
         if not said:
@@ -126,6 +127,8 @@ class _Wanted:
         ends = ["/".join(steps[i + 1 :]) for i in range(len(steps) - 1, -1, -1) if steps[i] == name]
         if home == beside or beside.startswith(f"{home}/"):  # the folder of the data set, which each calls otherwise
             ends += ["/".join(steps[i:]) for i in range(len(steps) + 1)]
+        if not ends and not said.startswith("/"):
+            return next((end for end in ["/".join(steps)] if end in self._there), None)
         return next((end for end in ends if end in self._there), ends[0] if ends else None)
 
     def cut(self, labels: Listing, images: Listing | None) -> list[str]:
