@@ -190,7 +190,7 @@ def _no_main() -> Iterator[None]:
 
 @contextmanager
 def _no_interrupt() -> Iterator[None]:
-    """Block Ctrl-C and hangups in this thread, so in workers that it starts: they would die of it until `_start_worker`.
+    """Block Ctrl-C and hangups in this thread, so in workers that it starts: until `_start_worker` they die of it.
 
     What starts before them, Python's tracker of resources, ends a block of its own by letting all through.
     """
