@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 
-from pipeline.runtime.interrupt import STOP, STOPPED, exit_code, note_signal, stop_bounded
+from pipeline.runtime.interrupt import STOP, STOPPED, STOPPING, exit_code, note_signal, on_stop, stop_bounded
 
 
 def _stop_early(number: int, _frame: object) -> None:
@@ -52,8 +52,7 @@ def main() -> None:
     # A short-lived process: collecting garbage amid imports and listings costs more than it frees.
     gc.set_threshold(100_000, 50, 50)
     sys.unraisablehook = _unraisable
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop_early)
+    on_stop(_stop_early)
     from pipeline.cli import run_cli
 
     with stop_bounded(_stop_now):
@@ -61,7 +60,7 @@ def main() -> None:
             code = run_cli()
         except KeyboardInterrupt:  # a second signal, while the first was being answered
             code = exit_code()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOPPING:
             signal.signal(number, signal.SIG_IGN)  # it ends now anyway
     try:
         sys.stdout.flush()

@@ -13,7 +13,7 @@
     │   └── UnavailableError     exit code 75: network, a busy server, no workers; the same run may do later
     ├── BrakeError               exit code 4: a build would lose much of the target that nobody asked to lose
     ├── LockError                exit code 5: another run uses the index or the target
-    └── Interrupted              exit code 130 or 143: stopped by SIGINT or SIGTERM; running again goes on
+    └── Interrupted              exit code 130, 143, 129: stopped by SIGINT, SIGTERM, SIGHUP; run again
 
 Exit code 0 is done, or nothing to do; 3 is done, but rows or files were skipped (`on_error: skip`): `report.Report`.
 
@@ -196,7 +196,7 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     if near:
         hint = f"did you mean {' or '.join(repr(n) for n in near)}?"
     elif few:
-        hint = f"available: {', '.join(known)}"
+        hint = f"available: {', '.join(known) or 'none'}"
     else:
         hint = f"none of the {len(known)} known names is like it: {', '.join(known[:6])}, …"
     return f"unknown {what} {name!r}; {hint}"

@@ -36,7 +36,7 @@ Exit codes:
   4    stopped by the brake: much of the target would be lost
   5    the target or an index is in use by another run
   75   try again later: network, a busy server, no workers
-  130  stopped by Ctrl-C (143: by SIGTERM); run again to go on
+  130  stopped by Ctrl-C (143: SIGTERM, 129: SIGHUP); run again to go on
 
 \b
 Completion, for bash (zsh and fish have their own):

@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import os
-import signal
 import sys
 import traceback
 
@@ -18,7 +17,7 @@ from pipeline.base.redaction import redact
 from pipeline.base.text import printable_json
 from pipeline.cli.commands import cli
 from pipeline.cli.output import say
-from pipeline.runtime.interrupt import failure, forget_signal, note_signal, unbound_stop
+from pipeline.runtime.interrupt import failure, forget_signal, note_signal, on_stop, unbound_stop
 from pipeline.runtime.log import end_log_file, note, show_log
 from pipeline.runtime.run import running
 
@@ -61,8 +60,7 @@ def run_cli(arguments: list[str] | None = None) -> int:
 
 def _exit_code(arguments: list[str] | None) -> int:  # noqa: PLR0911 - one return an exit code
     with contextlib.suppress(ValueError):  # a thread of somebody's may call this too: then signals are theirs
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, _stop)
+        on_stop(_stop)
     show_log(logging.WARNING)  # until an option says otherwise
     words = sys.argv[1:] if arguments is None else arguments
     try:
@@ -98,7 +96,8 @@ def _fail(error: Exception, *, as_json: bool) -> int:
         note(logging.ERROR, facts["error"])
     else:
         facts = failure(error)
-        say(f"coco-diy: {facts['error']}")
+        with contextlib.suppress(OSError):  # a terminal that closed takes no sentence
+            say(f"coco-diy: {facts['error']}")
     with running() as run:
         run.code = int(facts["exit_code"])
         run.outcome = run.outcome or facts

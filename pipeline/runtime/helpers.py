@@ -55,13 +55,18 @@ def _start_tracker() -> None:
         sys.warnoptions.remove(quiet)
 
 
+#: Signals that a terminal sends to all processes of its session.
+_OF_TERMINAL = {signal.SIGINT, signal.SIGHUP}
+
+
 def _start_worker(needs_pandas: bool, counts: Any, log_level: int, log: LogFile | None, pinned: dict[str, int]) -> None:
-    """First of all in a worker process. Ctrl-C is for the parent, which ends its workers.
+    """First of all in a worker process. Ctrl-C, or a terminal that closes, is for the parent, which ends its workers.
 
     A helper beside the parent indexes and applies, so it never needs pandas.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    for number in _OF_TERMINAL:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_TERMINAL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if log_level:
         show_log(log_level)
@@ -185,14 +190,14 @@ def _no_main() -> Iterator[None]:
 
 @contextmanager
 def _no_interrupt() -> Iterator[None]:
-    """Block Ctrl-C in this thread, and so in workers that it starts: until `_start_worker` they would die of it aloud.
+    """Block Ctrl-C and hangups in this thread, so in workers that it starts: until `_start_worker` they die of it.
 
     What starts before them, Python's tracker of resources, ends a block of its own by letting all through.
     """
     from multiprocessing.resource_tracker import ensure_running
 
     ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_TERMINAL)
     try:
         yield
     finally:

@@ -15,6 +15,9 @@ from pipeline.runtime.counters import WATCHING
 #: What is said of it.
 STOPPED = "stopped; run the same command again to go on"
 
+#: Signals that stop a run: Ctrl-C, a timer or a cluster, and a terminal or an ssh session that closes.
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 #: Set to end every batch of this process after the file that it has under way.
 STOP = threading.Event()
 
@@ -26,6 +29,13 @@ def note_signal(number: int) -> None:
     """Ask for a stop because the signal `number` came."""
     _SIGNALS.append(number)
     STOP.set()
+
+
+def on_stop(handle: Callable[[int, Any], object]) -> None:
+    """Have a signal that stops a run handled by `handle`; a hangup that is ignored, as `nohup` wants it, stays so."""
+    for number in STOPPING:
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handle)
 
 
 def exit_code() -> int:
@@ -121,7 +131,7 @@ def _hears_stop(came: socket.socket) -> bool:
     """Note the next signal of a stop; False where the other end is closed before, or the time of the socket is over."""
     with contextlib.suppress(TimeoutError):
         while number := came.recv(1):
-            if number[0] in (signal.SIGINT, signal.SIGTERM):
+            if number[0] in STOPPING:
                 note_signal(number[0])
                 return True
     return False

@@ -190,7 +190,7 @@ def test_quiet_names_what_failed(own_subset: Subset) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_stopped_while_it_indexes_leaves_no_target(crowd: Path, make_subset: MakeSubset, number: int) -> None:
     subset = make_subset(crowd)
     words = ["build", str(subset.config), "--json", "--scheduler", "sync", "--set", "index.buckets=64"]

@@ -57,7 +57,7 @@ def test_a_run_that_is_stopped_leaves_no_lines_of_python(run: str) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_library_that_does_not_come_back_is_ended(number: int) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", AMID],
