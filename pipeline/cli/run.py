@@ -96,8 +96,7 @@ def _fail(error: Exception, *, as_json: bool) -> int:
         note(logging.ERROR, facts["error"])
     else:
         facts = failure(error)
-        with contextlib.suppress(OSError):  # a terminal that closed takes no sentence
-            say(f"coco-diy: {facts['error']}")
+        say(f"coco-diy: {facts['error']}")
     with running() as run:
         run.code = int(facts["exit_code"])
         run.outcome = run.outcome or facts
