@@ -83,7 +83,11 @@ class _Etags:
         if hashlib.md5(data, usedforsecurity=False).hexdigest() == tag:
             return
         # Is the content damaged, or are etags here no MD5s?
-        if _content(ask(lambda: obstore.get(self._store, key))) != data:
+        try:
+            whole = _content(ask(lambda: obstore.get(self._store, key))) == data
+        except Missing:
+            whole = False
+        if not whole:
             raise Refused(what, passing=True)
         self._are_digests = False
 
