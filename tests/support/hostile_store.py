@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import html
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -58,6 +59,12 @@ class HostileStore:
                 return 412, {}, b"<Error><Code>PreconditionFailed</Code></Error>"
             self.objects[asked.key] = asked.body
             return 200, {"ETag": _etag(asked.body)}, b""
+        if asked.method == "POST" and "delete" in asked.query:
+            keys = [html.unescape(key) for key in re.findall(r"<Key>([^<]*)</Key>", asked.body.decode())]
+            for key in keys:
+                self.objects.pop(key, None)
+            said = "".join(f"<Deleted><Key>{html.escape(key)}</Key></Deleted>" for key in keys)
+            return 200, {}, f"<DeleteResult>{said}</DeleteResult>".encode()
         return 501, {}, b"<Error><Code>NotImplemented</Code></Error>"
 
     def _list(self, asked: Request) -> Answer:

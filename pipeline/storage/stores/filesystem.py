@@ -200,11 +200,12 @@ class FsspecClient(Client):
 
     def version(self, key: str) -> Version | None:
         """See `Client.version`."""
+        path = self._path(key)
         try:
-            data, entry = self.get(key)
+            data = self.get(key)[0]
+            return Version(data, self._ask(lambda: _modified_ns(self._fs.info(path))))
         except Missing:
             return None
-        return Version(data, entry.stamp)
 
     def create(self, key: str, data: bytes) -> bool:
         """See `Client.create`: fsspec has no such thing for most of its file systems, so it is written."""
@@ -229,6 +230,11 @@ def _entry(key: str, info: dict[str, Any]) -> Entry | None:
     if tag:
         mark = int.from_bytes(xxhash.xxh3_64_digest(str(tag).strip('"').encode()), "big", signed=True)
         return Entry(key, size, mark, 0)
+    return Entry(key, size, 0, _modified_ns(info))
+
+
+def _modified_ns(info: dict[str, Any]) -> int:
+    """When a file changed last by fsspec's info, to the microsecond; 0 where it does not say."""
     time = next(
         (
             info[n]
@@ -239,4 +245,4 @@ def _entry(key: str, info: dict[str, Any]) -> Entry | None:
     )
     if isinstance(time, datetime.datetime):
         time = time.timestamp()
-    return Entry(key, size, 0, int(float(time) * 1_000_000) * 1000 if not isinstance(time, str) else 0)
+    return int(float(time) * 1_000_000) * 1000 if not isinstance(time, str) else 0

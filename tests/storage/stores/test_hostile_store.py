@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline import storage
-from pipeline.base.errors import StorageError
+from pipeline.base.errors import LockError, StorageError
+from pipeline.runtime.interrupt import STOP
 from pipeline.storage import Copies
 from pipeline.storage.stores import lease, options
 from tests.support import stores
-from tests.support.hostile_store import HostileStore, hostile_store
+from tests.support.hostile_store import Answer, HostileStore, Request, hostile_store
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -114,3 +118,58 @@ def test_a_file_that_is_not_there_after_it_was_written_is_told(store: HostileSto
     )
     results = storage.locate_writable(SUBSET).write_many(["a.txt"], [b"x"])
     assert results.failed == {"a.txt": "arrived damaged; run again"}
+
+
+# --- locks ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_claim_whose_answer_is_lost_holds(store: HostileStore) -> None:
+    """The client asks again, and is refused: by the lock that it has just made itself."""
+    lost: list[str] = []
+
+    def hook(asked: Request) -> Answer:
+        answer = store.answer(asked)
+        if asked.method == "PUT" and asked.key == "subset/lock" and not lost:
+            lost.append(asked.key)
+            return None
+        return answer
+
+    store.hook = hook
+    place = storage.locate_writable(SUBSET)
+    with place.lock("lock", "the target") as held:
+        held()
+    assert lost
+    assert store.objects == {}
+
+
+def test_a_store_that_is_away_for_as_long_as_a_lease_ends_its_holder(
+    store: HostileStore, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """However few requests fail in that time: each may take minutes."""
+    seconds = itertools.count(0.0, 100.0)
+    monkeypatch.setattr(lease, "clock", lambda: next(seconds))
+    monkeypatch.setattr(lease, "BEAT_S", 0.05)
+    request.addfinalizer(STOP.clear)
+    with (  # noqa: PT012 - the error comes at the end of what it holds
+        pytest.raises(LockError, match="its lock was broken by another run"),
+        storage.locate_writable(SUBSET).lock("lock", "the target"),
+    ):
+        store.hook = lambda _asked: (403, {}, b"")
+        assert STOP.wait(5)
+        store.hook = None
+
+
+def test_the_lease_of_a_file_system_with_etags_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of s3fs, gcsfs and adlfs are: its time counts all the same."""
+    info = MemoryFileSystem.info
+
+    def later(self: MemoryFileSystem, path: str, **more: Any) -> dict[str, Any]:
+        found: dict[str, Any] = info(self, path, **more) | {"ETag": f'"{path}"'}
+        return found | {"created": found["created"] - timedelta(minutes=9 if path.endswith("/lock") else 0)}
+
+    monkeypatch.setattr(MemoryFileSystem, "info", later)
+    monkeypatch.setattr(lease, "CLAIM_S", 0.05)
+    place = storage.locate_writable("memory://etags")
+    place.write("lock", b'{"host": "elsewhere", "process": 7, "where": "there", "id": "x"}')
+    with place.lock("lock", "the target") as held:
+        held()
