@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.base.errors import ConfigError
 from pipeline.runtime.counters import FETCHED, count
 from pipeline.storage.address import Address, bucket_of
+from pipeline.storage.location import PACKED, is_packed
 from pipeline.storage.stores.client import Client, Entry, Version, counted_pieces
 from pipeline.storage.stores.credentials import endpoint_host, open_store, open_top
 from pipeline.storage.stores.endpoints import PROXIES
@@ -120,6 +121,8 @@ class ObjectClient(Client):
         with big(entry.size):
             data = _content(found)
         must_be_whole(len(data), entry.size)
+        if is_packed(data, found.attributes.get("Content-Encoding")):
+            raise Refused(PACKED)
         self._etags.check(key, data, found.meta.get("e_tag"), "came damaged; run again")
         return data, entry
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import re
 from collections.abc import Iterator
@@ -92,6 +93,15 @@ def test_an_answer_that_nobody_understands_is_told(store: HostileStore) -> None:
     store.hook = lambda _asked: (200, {}, b"<ListBucketResult><Contents><Key>sub")
     with pytest.raises(StorageError, match="cannot be listed: Generic S3 error: Got invalid list response"):
         names()
+
+
+def test_an_image_that_is_stored_compressed_is_no_image(store: HostileStore) -> None:
+    """A store sends what was uploaded with a Content-Encoding as it is, asked for or not."""
+    store.objects = {"subset/1.jpg": gzip.compress(b"an image"), "subset/2.jpg": b"an image"}
+    store.headers = {key: {"Content-Encoding": "gzip"} for key in store.objects}
+    found = {fetched.index: fetched for fetched in storage.locate(SUBSET).fetch_many(["1.jpg", "2.jpg"])}
+    assert "came compressed (Content-Encoding: gzip)" in str(found[0].reason)
+    assert (found[1].reason, found[1].data) == (None, b"an image")
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
 import http.server
 import json
 import os
@@ -529,6 +530,15 @@ def test_a_page_is_no_image(tmp_path: Path) -> None:
         failed = storage.locate(f"{url}/i", str(tmp_path)).gather(["1.jpg", "2.jpg"], Limits(), lambda _: None)
     assert list(failed) == ["1.jpg"]
     assert "a web page instead of an image" in failed["1.jpg"]
+
+
+def test_an_image_that_comes_compressed_is_no_image(tmp_path: Path) -> None:
+    """As stores send what was uploaded so, asked for or not; a false header beside an image does no harm."""
+    files = {"/i/1.jpg": gzip.compress(b"an image"), "/i/2.jpg": b"an image"}
+    with faulty(Faults(files, packed=dict.fromkeys(files, "gzip"))) as url:
+        failed = storage.locate(f"{url}/i", str(tmp_path)).gather(["1.jpg", "2.jpg"], Limits(), lambda _: None)
+    assert list(failed) == ["1.jpg"]
+    assert "came compressed (Content-Encoding: gzip)" in failed["1.jpg"]
 
 
 @pytest.mark.slow
