@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pipeline.base.errors import ConfigError
+from pipeline.base.errors import ConfigError, UnavailableError
 from pipeline.runtime.counters import FETCHED, count
 from pipeline.storage.address import Address, bucket_of
 from pipeline.storage.location import PACKED, is_packed
@@ -293,7 +293,12 @@ def _find_host(address: Address, options: dict[str, Any]) -> None:
         return
     try:
         socket.getaddrinfo(name, None)
-    except OSError:
+    except OSError as error:
+        if error.errno == socket.EAI_AGAIN:
+            raise UnavailableError(
+                f"{address.url}: the name of the server, {name}, cannot be looked up now; check the network, then run "
+                "again: it goes on where it was"
+            ) from None
         raise ConfigError(
             f"{address.url}: the name of the server, {name}, cannot be found; correct the endpoint (in "
             "conf/local/ or the environment), or check the network"

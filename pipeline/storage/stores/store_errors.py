@@ -117,7 +117,7 @@ def of_status(status: str | None, code: str | None, message: str) -> Refused:  #
 #: itself. Only an address and a certificate stay what they are until somebody corrects them.
 _BROKEN = (
     (
-        ("dns error", "name or service not known", "getaddrinfo", "failed to lookup"),
+        ("dns error", "name or service not known", "name resolution", "getaddrinfo", "failed to lookup"),
         "the name of the server{host} cannot be found; correct the endpoint, or check the network",
         False,
     ),
