@@ -128,6 +128,8 @@ def find_directory(size: int, read: Callable[[int, int], bytes], name: str) -> D
     shift = end - length - offset
     if shift < 0 or length > end:
         raise StorageError(f"{name}: its directory is outside of it: it was cut, or changed; get it again")
+    if shift and not shift % (_BIG + 1):  # offsets of 32 bits, which began anew; also those of members, and sizes may
+        raise StorageError(f"{name}: is larger than 4 GiB and has no zip64 directory, as macOS packs; use `zip -r`")
     if shift and read(0, 4) == _MEMBER:
         raise StorageError(f"{name}: its end is missing, and an archive that is in it was found instead; get it again")
     return Directory(offset + shift, length, entries, shift)

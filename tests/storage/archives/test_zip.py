@@ -259,6 +259,13 @@ def test_an_archive_that_is_not_sound_is_refused_whole(tmp_path: Path, data: byt
     assert str(tmp_path / "x.zip") in str(caught.value)
 
 
+def test_an_archive_whose_offsets_began_anew_is_told() -> None:
+    """The Archive Utility of macOS packs more than 4 GiB without the records that hold larger numbers."""
+    size = len(GOOD) + (1 << 32)
+    with pytest.raises(StorageError, match=r"x.zip: is larger than 4 GiB and has no zip64 directory, as macOS packs"):
+        find_directory(size, lambda _at, count: GOOD.rjust(count, b"\0"), "x.zip")
+
+
 @pytest.mark.parametrize(
     "data",
     [
