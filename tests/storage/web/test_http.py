@@ -118,6 +118,15 @@ def test_clean_frees_what_was_kept(remote: Subset, nginx: Nginx) -> None:
     assert remote.build()["status"] == "nothing to do"
 
 
+def test_clean_frees_what_is_kept_on_another_disk(tmp_path: Path) -> None:
+    """A link, as users put it where a folder of the workdir grows; it is there afterwards."""
+    write_file(tmp_path / "disk/server-1/images/a.jpg", "x")
+    (tmp_path / "work").mkdir()
+    os.symlink(tmp_path / "disk", tmp_path / "work/fetched")
+    assert storage.drop_cached(str(tmp_path / "work")) == (1, 1)
+    assert (list((tmp_path / "disk").iterdir()), (tmp_path / "work/fetched").is_symlink()) == ([], True)
+
+
 def test_what_was_fetched_is_linked_and_takes_no_room_twice(remote: Subset, monkeypatch: pytest.MonkeyPatch) -> None:
     remote.build()
     assert {p.stat().st_nlink for p in (remote.target / "images").rglob("*") if p.is_file()} == {2}
