@@ -97,6 +97,18 @@ def too_large(most: int | None = None) -> str:
     return f"is larger than {(most or MAX_IMAGE_BYTES) >> 20} MiB: no image"
 
 
+#: What is said of a file that `is_packed`.
+PACKED = "came compressed (Content-Encoding: gzip), and is no image or label as it came; store it as it is"
+
+
+def is_packed(head: bytes, encoding: str | None) -> bool:
+    """Whether what begins with `head` is not the file but its gzip: it came with a Content-Encoding of `encoding`.
+
+    Nobody asks for one. But stores keep the header that a file was uploaded with, and send both as they are.
+    """
+    return head[:2] == b"\x1f\x8b" and "gzip" in (encoding or "").lower()
+
+
 @dataclass(frozen=True, slots=True)
 class FileEnds:
     """Beginning and end of one file of a batch: its `index` in the batch, its `size` (bytes), or the `reason` for none.

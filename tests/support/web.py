@@ -232,6 +232,8 @@ class Faults:
     answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     ranges: bool = True
     pages: set[str] = field(default_factory=set)
+    #: With what Content-Encoding some paths come.
+    packed: dict[str, str] = field(default_factory=dict)
     #: What is answered for some paths.
     broken: dict[str, int] = field(default_factory=dict)
     #: So many answers stop after their headers.
@@ -289,6 +291,7 @@ def faulty(faults: Faults, secure: ssl.SSLContext | None = None) -> Iterator[str
                 self.send_header("Content-Type", "text/html; charset=utf-8")
             for name, value in (
                 ("ETag", faults.etag),
+                ("Content-Encoding", faults.packed.get(self.path, "")),
                 ("Last-Modified", faults.modified),
                 ("Content-Length", str(len(data)) if faults.sized else ""),
             ):

@@ -45,7 +45,7 @@ _ENTRY_BYTES = 46
 
 _LENGTHS = struct.Struct("<2H")
 
-_MARK = b"PK\x01\x02"
+_MEMBER, _MARK = b"PK\x03\x04", b"PK\x01\x02"
 
 _END, _END64, _LOCATOR64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
 
@@ -128,6 +128,10 @@ def find_directory(size: int, read: Callable[[int, int], bytes], name: str) -> D
     shift = end - length - offset
     if shift < 0 or length > end:
         raise StorageError(f"{name}: its directory is outside of it: it was cut, or changed; get it again")
+    if shift and not shift % (_BIG + 1):  # offsets of 32 bits, which began anew; also those of members, and sizes may
+        raise StorageError(f"{name}: is larger than 4 GiB and has no zip64 directory, as macOS packs; use `zip -r`")
+    if shift and read(0, 4) == _MEMBER:
+        raise StorageError(f"{name}: its end is missing, and an archive that is in it was found instead; get it again")
     return Directory(offset + shift, length, entries, shift)
 
 
@@ -359,7 +363,7 @@ DAMAGED = "is damaged in the archive (wrong CRC-32 or length); get the archive a
 
 def lead_of(head: bytes) -> int:
     """Bytes of a member's header before its content; 0 where `head` is no such header."""
-    if len(head) < HEADER_BYTES or not head.startswith(b"PK\x03\x04"):
+    if len(head) < HEADER_BYTES or not head.startswith(_MEMBER):
         return 0
     name, extra = _LENGTHS.unpack_from(head, 26)
     return int(HEADER_BYTES + name + extra)

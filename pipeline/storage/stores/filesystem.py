@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from pipeline.runtime.counters import FETCHED, WRITTEN, count
+from pipeline.runtime.log import LOG
 from pipeline.storage.address import OBJECT_STORES, Address
 from pipeline.storage.stores.client import Client, Entry, Version, counted_pieces
 from pipeline.storage.stores.connection import Connection
-from pipeline.storage.stores.in_flight import delete_each, persist
+from pipeline.storage.stores.in_flight import delete_each, in_flight, persist
 from pipeline.storage.stores.store_errors import Missing, Refused, must_be_whole
 
 T = TypeVar("T")
@@ -107,6 +108,7 @@ class FsspecClient(Client):
             found = persist(lambda: self._ask(lambda: self._fs.find(root, detail=True)), lambda: root)
         except Missing:
             return
+        _follow_links(found, lambda path: self._ask(lambda: self._fs.info(path)), self.width)
         entries = [
             _entry(path.removeprefix(f"{self._top}/"), info)
             for path, info in sorted(found.items())
@@ -200,11 +202,12 @@ class FsspecClient(Client):
 
     def version(self, key: str) -> Version | None:
         """See `Client.version`."""
+        path = self._path(key)
         try:
-            data, entry = self.get(key)
+            data = self.get(key)[0]
+            return Version(data, self._ask(lambda: _modified_ns(self._fs.info(path))))
         except Missing:
             return None
-        return Version(data, entry.stamp)
 
     def create(self, key: str, data: bytes) -> bool:
         """See `Client.create`: fsspec has no such thing for most of its file systems, so it is written."""
@@ -218,6 +221,24 @@ class FsspecClient(Client):
         return True
 
 
+def _follow_links(found: dict[str, Any], ask: Callable[[str], dict[str, Any]], width: int) -> None:
+    """Have the links among what was `found` be the files that they lead to; folders that they lead to are named."""
+    links = [path for path, info in found.items() if info["type"] == "link"]
+
+    def follow(path: str) -> dict[str, Any]:
+        try:
+            return ask(path)
+        except Missing:
+            return dict(found[path])  # it leads nowhere, which is found out when it is read
+
+    for path, info in in_flight(follow, links, name=str, doing="listed", width=min(width, len(links))):
+        if isinstance(info, Refused):
+            raise info
+        found[path] = info
+        if info["type"] == "directory":
+            LOG.warning("%s: is a link to a folder, which is not followed there; name what it leads to", path)
+
+
 def _entry(key: str, info: dict[str, Any]) -> Entry | None:
     """An entry of fsspec's info; None for a folder."""
     import xxhash
@@ -229,6 +250,11 @@ def _entry(key: str, info: dict[str, Any]) -> Entry | None:
     if tag:
         mark = int.from_bytes(xxhash.xxh3_64_digest(str(tag).strip('"').encode()), "big", signed=True)
         return Entry(key, size, mark, 0)
+    return Entry(key, size, 0, _modified_ns(info))
+
+
+def _modified_ns(info: dict[str, Any]) -> int:
+    """When a file changed last by fsspec's info, to the microsecond; 0 where it does not say."""
     time = next(
         (
             info[n]
@@ -239,4 +265,4 @@ def _entry(key: str, info: dict[str, Any]) -> Entry | None:
     )
     if isinstance(time, datetime.datetime):
         time = time.timestamp()
-    return Entry(key, size, 0, int(float(time) * 1_000_000) * 1000 if not isinstance(time, str) else 0)
+    return int(float(time) * 1_000_000) * 1000 if not isinstance(time, str) else 0

@@ -19,6 +19,11 @@ HOLDS_S = 5.0
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
+def clock() -> float:
+    """Seconds since this machine started, also those in which it slept."""
+    return time.clock_gettime(_CLOCK)
+
+
 class Guard(Protocol):
     """Makes of the writing of a file one that is guarded."""
 
@@ -49,9 +54,9 @@ class Asking:
 
     def _ask(self) -> None:
         with self._lock:
-            if time.clock_gettime(_CLOCK) - self._asked < HOLDS_S:
+            if clock() - self._asked < HOLDS_S:
                 return
-            now = time.clock_gettime(_CLOCK)
+            now = clock()
             if insist(lambda: self._client().head(self._key), self._url, "read") is None:
                 raise run_ended(self._url, "; nothing more is written for it")
             self._asked = now

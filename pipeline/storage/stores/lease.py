@@ -24,6 +24,7 @@ from pipeline.base.errors import LockError, StorageError
 from pipeline.runtime.interrupt import STOP
 from pipeline.storage.processes import is_gone, myself, shown
 from pipeline.storage.stores.client import Version
+from pipeline.storage.stores.guard import clock
 from pipeline.storage.stores.in_flight import insist
 from pipeline.storage.stores.store_errors import Refused
 
@@ -94,16 +95,17 @@ class _Claim:
     def __init__(self, client: Keeper, key: str) -> None:
         self._client, self._key = client, key
         self._who = myself() | {"id": uuid.uuid4().hex}
+        self._alive = clock()  # when the last sign of life was begun
         self.ended = threading.Event()
         self.lost = False
 
     def take(self, what: str) -> bool:
         """Whether the lock is ours now. Raises `LockError` where somebody has it."""
         client, key, data = self._client, self._key, self._data()
+        self._alive = clock()
         found = client.version(key)
         if found is None:
-            if not client.create(key, data):
-                return False
+            taken = client.create(key, data)
         elif self._is_mine(found):
             return True
         elif not _is_over(client, key, found):
@@ -111,12 +113,13 @@ class _Claim:
                 f"{what} is in use by {shown(_who(found))}; wait for it, or stop it. If it does not run any "
                 f"more: the lock ends {LEASE_S:.0f} s after its last sign of life; --break-lock ends it"
             )
-        elif not client.replace(key, data, found):
-            return False
-        if not client.create(key, data):  # refused, as it should be: the store keeps conditions
-            return True
-        self.ended.wait(CLAIM_S)
-        now = client.version(key)
+        else:
+            taken = client.replace(key, data, found)
+        if taken:
+            if not client.create(key, data):  # refused, as it should be: the store keeps conditions
+                return True
+            self.ended.wait(CLAIM_S)
+        now = client.version(key)  # where the answer was lost, the request that was refused was a second one
         return now is not None and self._is_mine(now)
 
     def check(self, what: str, url: str) -> None:
@@ -128,19 +131,18 @@ class _Claim:
 
     def beat(self) -> None:
         """Until it ends: say that we are alive. Where the lock is not ours any more, the run is stopped."""
-        misses = 0
         while not self.ended.wait(BEAT_S):
+            begun = clock()
             try:
                 found = self._client.version(self._key)
                 if found is None or not self._is_mine(found):
                     self.lost = True
                 elif not self._client.replace(self._key, self._data(), found):
                     continue
-                misses = 0
+                self._alive = begun
             except (Refused, StorageError):
                 # A store that is away for so long that others may think us dead: then we must not go on.
-                misses += 1
-                self.lost = misses * BEAT_S >= LEASE_S
+                self.lost = clock() - self._alive >= LEASE_S
             if self.lost:
                 STOP.set()
                 return

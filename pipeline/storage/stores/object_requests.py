@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime
 import functools
+import itertools
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from pipeline.runtime.counters import REQUESTS, WRITTEN, count
@@ -31,6 +32,14 @@ _STATUS = re.compile(r"status code: (\d{3})|HTTP status (?:client|server) error 
 _CODE = re.compile(r"<Code>([^<]+)</Code>|\"reason\":\s*\"(\w+)\"|\(code: ([A-Za-z]+)\)")
 
 _MESSAGE = re.compile(r"<Message>([^<\n]*)|\"message\":\s*\"([^\"\n]*)\"")
+
+#: What obstore says of a key that it does not take.
+_ODD_KEY = re.compile(r"Path \"(.*?)\"(?: contained|: Encountered)", re.DOTALL)
+
+_FIRST_PAGE = (
+    "after {:,} objects the store begins anew: it lists no more of them, for it does not know ListObjectsV2; "
+    "copy what is there to a folder, as by `rclone copy`"
+)
 
 _PART = 16 << 20
 
@@ -79,26 +88,40 @@ def ask(call: Callable[[], T], *, writing: bool = False, goes_on: bool = False) 
         raise Missing
     if missing:
         code = "NoSuchBucket" if code in (None, "NoSuchKey", "notFound") else code
+    if odd := _ODD_KEY.search(text):
+        raise Refused(
+            f"the key {odd[1]!r} has an empty, . or .. step or a control character, which stores take differently; "
+            "rename that object, or delete it",
+            fatal=True,
+        )
     if no_credentials(text):
         raise NO_CREDENTIALS
     if status is None and (broken := of_connection(text + inner)) is not None:
         raise broken
+    if not (status or code or message):  # an answer that obstore does not understand
+        message = text.partition("\n")[0]
     raise of_status(status, code, (message or "").strip()[:200])
 
 
 def list_entries(store: Any, prefix: str, url: str) -> Iterator[Sequence[Entry]]:
     """See `Client.list`; a request whose answer breaks off is gone on with after its last entry."""
+    return _without_markers(_pages(store, prefix, url))
+
+
+def _pages(store: Any, prefix: str, url: str) -> Iterator[list[Entry]]:
     import obstore
+    from obstore.store import S3Store
 
     listing: Iterator[Any] | None = None
     first = True
     last: str | None = None
+    resumed: str | None = None
 
     def next_chunk() -> Any:
-        nonlocal listing, first
+        nonlocal listing, first, resumed
         if listing is None:
             listing = iter(obstore.list(store, prefix or None, offset=last, chunk_size=AT_ONCE))
-            first = True
+            first, resumed = True, last
         try:
             found = ask(functools.partial(next, listing, None), goes_on=True)
         except Refused:
@@ -108,11 +131,39 @@ def list_entries(store: Any, prefix: str, url: str) -> Iterator[Sequence[Entry]]
         first = False
         return found
 
-    while (chunk := persist(next_chunk, lambda: url)) is not None:
+    listed = again = 0
+    while True:
+        chunk = persist(next_chunk, lambda: url)
         if chunk:
             entries = [entry_of(meta) for meta in chunk]
-            last = entries[-1].key
+            if resumed is not None:
+                if entries[0].key < resumed:
+                    raise Refused(_FIRST_PAGE.format(listed), fatal=True)
+                entries = [entry for entry in entries if entry.key != resumed]  # a marker, see below
+                resumed = None
+            last = entries[-1].key if entries else last
+            listed += len(entries)
             yield entries
+        elif chunk is None:
+            if listed == again or listed % AT_ONCE or not isinstance(store, S3Store):
+                return
+            # Full pages alone: a server that does not know ListObjectsV2 gives one, as if that were all.
+            listing, again = None, listed
+
+
+def _without_markers(pages: Iterable[list[Entry]]) -> Iterator[Sequence[Entry]]:
+    """`pages` without the empty objects that stand for folders: obstore takes the ``/`` off the end of their keys."""
+    held: list[Entry] = []
+    for page in pages:
+        entries = held + page
+        held = [entries.pop()] if entries and not entries[-1].size else []  # what follows it is on the next page
+        yield [
+            entry
+            for entry, after in itertools.zip_longest(entries, [*entries, *held][1:])
+            if entry.size or after is None or not after.key.startswith(f"{entry.key}/")
+        ]
+    if held:
+        yield held
 
 
 def put_object(store: Any, key: str, data: bytes, mode: Any = None) -> str | None:

@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pipeline.base.errors import ConfigError
+from pipeline.base.errors import ConfigError, UnavailableError
 from pipeline.runtime.counters import FETCHED, count
 from pipeline.storage.address import Address, bucket_of
+from pipeline.storage.location import PACKED, is_packed
 from pipeline.storage.stores.client import Client, Entry, Version, counted_pieces
 from pipeline.storage.stores.credentials import endpoint_host, open_store, open_top
 from pipeline.storage.stores.endpoints import PROXIES
@@ -83,7 +84,11 @@ class _Etags:
         if hashlib.md5(data, usedforsecurity=False).hexdigest() == tag:
             return
         # Is the content damaged, or are etags here no MD5s?
-        if _content(ask(lambda: obstore.get(self._store, key))) != data:
+        try:
+            whole = _content(ask(lambda: obstore.get(self._store, key))) == data
+        except Missing:
+            whole = False
+        if not whole:
             raise Refused(what, passing=True)
         self._are_digests = False
 
@@ -116,6 +121,8 @@ class ObjectClient(Client):
         with big(entry.size):
             data = _content(found)
         must_be_whole(len(data), entry.size)
+        if is_packed(data, found.attributes.get("Content-Encoding")):
+            raise Refused(PACKED)
         self._etags.check(key, data, found.meta.get("e_tag"), "came damaged; run again")
         return data, entry
 
@@ -286,7 +293,12 @@ def _find_host(address: Address, options: dict[str, Any]) -> None:
         return
     try:
         socket.getaddrinfo(name, None)
-    except OSError:
+    except OSError as error:
+        if error.errno == socket.EAI_AGAIN:
+            raise UnavailableError(
+                f"{address.url}: the name of the server, {name}, cannot be looked up now; check the network, then run "
+                "again: it goes on where it was"
+            ) from None
         raise ConfigError(
             f"{address.url}: the name of the server, {name}, cannot be found; correct the endpoint (in "
             "conf/local/ or the environment), or check the network"

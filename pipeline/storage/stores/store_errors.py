@@ -89,6 +89,9 @@ _FULL_WORDS = re.compile(
 
 _REDIRECTS = {"301", "307", "308"}
 
+#: Codes of S3 that say: not now. They come with other statuses as well: 200 once a copy has begun, 400 of a slow line.
+_PASSING_CODES = {"InternalError", "SlowDown", "ServiceUnavailable", "RequestTimeout", "OperationAborted"}
+
 
 def of_status(status: str | None, code: str | None, message: str) -> Refused:  # noqa: PLR0911 - one return a kind
     """The refusal of an HTTP store, by status, its code and what it said (which may be nothing)."""
@@ -105,7 +108,7 @@ def of_status(status: str | None, code: str | None, message: str) -> Refused:  #
         )
     if status in _REDIRECTS:
         return Refused(f"{_CODES['PermanentRedirect']} ({text})", fatal=True)
-    if status and int(status) in PASSING:
+    if code in _PASSING_CODES or (status and int(status) in PASSING):
         return Refused(f"the store is busy or ill ({text}); run again: it goes on where it was", passing=True)
     return Refused(text or "the store gives no reason")
 
@@ -114,7 +117,7 @@ def of_status(status: str | None, code: str | None, message: str) -> Refused:  #
 #: itself. Only an address and a certificate stay what they are until somebody corrects them.
 _BROKEN = (
     (
-        ("dns error", "name or service not known", "getaddrinfo", "failed to lookup"),
+        ("dns error", "name or service not known", "name resolution", "getaddrinfo", "failed to lookup"),
         "the name of the server{host} cannot be found; correct the endpoint, or check the network",
         False,
     ),

@@ -162,7 +162,10 @@ def drop_cached(workdir: str) -> tuple[int, int]:
                 files += 1
                 size += os.lstat(os.path.join(folder, name)).st_size
     try:
-        if os.path.isdir(top):
+        if os.path.islink(top):  # to another disk, and it stays one
+            for name in os.listdir(top):
+                shutil.rmtree(os.path.join(top, name))
+        elif os.path.isdir(top):
             shutil.rmtree(top)
     except OSError as error:
         raise storage_error(error, top, "deleted") from None

@@ -19,6 +19,7 @@ from pipeline.storage.listing import Listing
 from pipeline.storage.local.folder import LocalFolder
 from pipeline.storage.location import (
     MAX_IMAGE_BYTES,
+    PACKED,
     Add,
     EndsWhole,
     FetchCost,
@@ -26,6 +27,7 @@ from pipeline.storage.location import (
     Fingerprint,
     Limits,
     Location,
+    is_packed,
     unknown_end,
 )
 from pipeline.storage.spill import Spill
@@ -160,6 +162,10 @@ class HttpFolder(RemoteBytes):
                 is_html = transfer.headers.get("content-type", "").startswith("text/html")
                 if transfer.reason is None and (is_html or is_page(bytes(transfer.body[:2048]))):
                     transfer.reason = f"{transfer.url}: the server sent a web page instead of an image; check the URL"
+                if transfer.reason is None and is_packed(
+                    bytes(transfer.body[:2]), transfer.headers.get("content-encoding")
+                ):
+                    transfer.reason = f"{transfer.url}: {PACKED}"
                 whole = transfer.reason is not None or not transfer.ends_unseen or ends(bytes(transfer.body))
                 if whole is False:
                     transfer.reason = f"{transfer.url}: came without its end, and without its length; run again"

@@ -243,6 +243,8 @@ GOOD = build([Member(b"t/a.txt"), Member(b"t/b.txt")])
         (b"not an archive" * 9, "no zip archive"),
         (GOOD[:-30], "no zip archive"),
         (GOOD[40:], "was cut, or changed"),
+        (build([Member(b"t/a.zip", GOOD), Member(b"t/b.txt")])[: 37 + len(GOOD)], "an archive that is in it was found"),
+        (build([Member(b"t/a.zip", GOOD), Member(b"t/b.txt")])[: 60 + len(GOOD)], "an archive that is in it was found"),
         (build([Member(b"t/a.txt"), Member(b"t/b.txt")], count=3), "has 2 members and not 3"),
         (build([Member(b"t/a.txt"), Member(b"t/b.txt", offset=0)]), "overlap"),
         (build([Member(b"t/a.txt"), Member(b"t/b.txt", offset=20)]), "overlap"),
@@ -257,6 +259,13 @@ def test_an_archive_that_is_not_sound_is_refused_whole(tmp_path: Path, data: byt
     assert str(tmp_path / "x.zip") in str(caught.value)
 
 
+def test_an_archive_whose_offsets_began_anew_is_told() -> None:
+    """The Archive Utility of macOS packs more than 4 GiB without the records that hold larger numbers."""
+    size = len(GOOD) + (1 << 32)
+    with pytest.raises(StorageError, match=r"x.zip: is larger than 4 GiB and has no zip64 directory, as macOS packs"):
+        find_directory(size, lambda _at, count: GOOD.rjust(count, b"\0"), "x.zip")
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -265,8 +274,9 @@ def test_an_archive_that_is_not_sound_is_refused_whole(tmp_path: Path, data: byt
         build([Member(b"t/a.txt"), Member(b"t/b.txt")], before=b"#!/bin/sh unpacks itself\n" * 9),
         build([Member(b"t/a.txt"), Member(b"t/b.txt"), Member(b"t/PK\1\2" + b"x" * 50)]),
         build([Member(b"t/"), Member(b"t/a.txt", method=8), Member(b"t/b.txt")]),
+        build([Member(b"t/a.txt"), Member(b"t/b.txt")]) + bytes(512),
     ],
-    ids=["zip64 sizes", "comment", "self-extracting", "mark in a name", "folder entry"],
+    ids=["zip64 sizes", "comment", "self-extracting", "mark in a name", "folder entry", "something behind"],
 )
 def test_unusual_archives_are_read(tmp_path: Path, data: bytes) -> None:
     where = place(tmp_path, data)

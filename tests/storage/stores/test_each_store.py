@@ -381,6 +381,30 @@ def test_a_server_of_sftp_that_falls_silent(tmp_path: Path, local: Any) -> None:
 
 
 @pytest.mark.slow
+def test_links_at_a_server_of_sftp(tmp_path: Path, local: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """It lists the link itself: its size is that of a path, and its time stays when the file changes."""
+    with stores.running(stores.sftp(tmp_path / "sftp")) as server:
+        local(server.options)
+        place, here = storage.locate(server.url), Path(server.url.removeprefix("sftp://127.0.0.1"))
+        write_file(here / "away/c.txt", "content")
+        for number in range(70):  # so many that a listing answers for all
+            os.symlink("away/c.txt", here / f"{number}.txt")
+        os.symlink("away", here / "folder")
+        os.symlink("..", here / "away/loop")
+        os.symlink("nowhere", here / "dangling.txt")
+        names = [f"{number}.txt" for number in range(70)]
+        storage.begin_listings()
+        listing = place.listing(frozenset({".txt"}), with_stats=True)
+        assert list(listing.names()) == sorted([*names, "away/c.txt", "dangling.txt"])
+        assert place.sizes(names) == [7] * 70
+        before = place.fingerprints(names)
+        os.utime(here / "away/c.txt", (1e9, 1e9))
+        storage.begin_listings()
+        assert not set(place.fingerprints(names)) & set(before)
+    named = [message for message in caplog.messages if "is a link to a folder, which is not followed" in message]
+    assert sorted({message.partition(":")[0].rpartition("/data/")[2] for message in named}) == ["away/loop", "folder"]
+
+
 def test_a_server_of_sftp_whose_disk_is_full(tmp_path: Path, local: Any) -> None:
     server = stores.sftp(tmp_path / "sftp")
     disk = server.folder / "data" / "disk"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ import pytest
 import yaml
 
 from pipeline import storage
-from pipeline.base.errors import ConfigError, Interrupted, LockError, StorageError
+from pipeline.base.errors import ConfigError, Interrupted, LockError, StorageError, UnavailableError
 from pipeline.runtime.interrupt import forget_signal, note_signal
 from pipeline.storage import Copies
 from pipeline.storage.stores import lease
@@ -77,6 +78,19 @@ def names(count: int) -> tuple[list[str], list[bytes]]:
 def test_a_server_that_is_not_there_is_told() -> None:
     with pytest.raises(StorageError, match=r"ftp://127.0.0.1:1/x: cannot be opened: no server answers"):
         storage.locate("ftp://127.0.0.1:1/x").fingerprints(["a.zip"])
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/x", "ftp://files.example.org/x"])
+def test_a_network_that_is_down_may_be_up_later(options: Configure, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Exit code 75, as for all that the network does: a timer tries again, and nobody has to correct anything."""
+
+    def getaddrinfo(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    options(endpoint_url="https://store.example.org")
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    with pytest.raises(UnavailableError, match=r"the name of the server(, store\.example\.org,)? cannot be"):
+        storage.locate(url).read("a.txt")
 
 
 @pytest.mark.parametrize("fault", ["slow", "cut", "hang", "damage"])

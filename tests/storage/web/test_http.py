@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
 import http.server
 import json
 import os
@@ -115,6 +116,15 @@ def test_clean_frees_what_was_kept(remote: Subset, nginx: Nginx) -> None:
     assert freed["bytes"] > 0
     assert remote.command("fetch", "--clean").out.startswith("Freed 0 B")
     assert remote.build()["status"] == "nothing to do"
+
+
+def test_clean_frees_what_is_kept_on_another_disk(tmp_path: Path) -> None:
+    """A link, as users put it where a folder of the workdir grows; it is there afterwards."""
+    write_file(tmp_path / "disk/server-1/images/a.jpg", "x")
+    (tmp_path / "work").mkdir()
+    os.symlink(tmp_path / "disk", tmp_path / "work/fetched")
+    assert storage.drop_cached(str(tmp_path / "work")) == (1, 1)
+    assert (list((tmp_path / "disk").iterdir()), (tmp_path / "work/fetched").is_symlink()) == ([], True)
 
 
 def test_what_was_fetched_is_linked_and_takes_no_room_twice(remote: Subset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -529,6 +539,15 @@ def test_a_page_is_no_image(tmp_path: Path) -> None:
         failed = storage.locate(f"{url}/i", str(tmp_path)).gather(["1.jpg", "2.jpg"], Limits(), lambda _: None)
     assert list(failed) == ["1.jpg"]
     assert "a web page instead of an image" in failed["1.jpg"]
+
+
+def test_an_image_that_comes_compressed_is_no_image(tmp_path: Path) -> None:
+    """As stores send what was uploaded so, asked for or not; a false header beside an image does no harm."""
+    files = {"/i/1.jpg": gzip.compress(b"an image"), "/i/2.jpg": b"an image"}
+    with faulty(Faults(files, packed=dict.fromkeys(files, "gzip"))) as url:
+        failed = storage.locate(f"{url}/i", str(tmp_path)).gather(["1.jpg", "2.jpg"], Limits(), lambda _: None)
+    assert list(failed) == ["1.jpg"]
+    assert "came compressed (Content-Encoding: gzip)" in failed["1.jpg"]
 
 
 @pytest.mark.slow
