@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import logging
@@ -12,12 +13,12 @@ import traceback
 
 import click
 
-from pipeline.base.errors import CocoDiyError, ConfigError, UsageError
+from pipeline.base.errors import CocoDiyError, ConfigError, Interrupted, UsageError
 from pipeline.base.redaction import redact
 from pipeline.base.text import printable_json
 from pipeline.cli.commands import cli
 from pipeline.cli.output import say
-from pipeline.runtime.interrupt import failure, forget_signal, note_signal, on_stop, unbound_stop
+from pipeline.runtime.interrupt import STOP, STOPPED, failure, forget_signal, note_signal, on_stop, unbound_stop
 from pipeline.runtime.log import end_log_file, note, show_log
 from pipeline.runtime.run import running
 
@@ -41,6 +42,8 @@ def _main(arguments: list[str] | None) -> None:
     except OSError as error:
         from pipeline.base.os_errors import is_of_machine, storage_error
 
+        if error.errno == errno.EIO and STOP.is_set():  # its terminal closed, and does not take what click says of it
+            raise Interrupted(STOPPED) from None
         if is_of_machine(error):
             raise storage_error(error, str(error.filename or "a file"), "used") from None
         raise
@@ -96,7 +99,8 @@ def _fail(error: Exception, *, as_json: bool) -> int:
         note(logging.ERROR, facts["error"])
     else:
         facts = failure(error)
-        say(f"coco-diy: {facts['error']}")
+        with contextlib.suppress(OSError):  # of a terminal that closed; the log file and the record have it
+            say(f"coco-diy: {facts['error']}")
     with running() as run:
         run.code = int(facts["exit_code"])
         run.outcome = run.outcome or facts

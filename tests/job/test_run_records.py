@@ -215,6 +215,37 @@ def test_stopped_while_it_indexes_leaves_no_target(crowd: Path, make_subset: Mak
     assert [(r["exit_code"], r["status"]) for r in told["recent"]] == [(0, "built"), (128 + number, "stopped")]
 
 
+#: Begins the command in its arguments with stdin as the terminal of its session.
+AT_A_TERMINAL = """
+import os, sys
+os.open(os.ttyname(0), os.O_RDWR)
+os.execv(sys.executable, [sys.executable, "-m", "pipeline", *sys.argv[1:]])
+"""
+
+
+@pytest.mark.slow
+def test_a_terminal_that_closes_stops_a_run(crowd: Path, make_subset: MakeSubset) -> None:
+    """It takes nothing that is said, either."""
+    subset = make_subset(crowd)
+    terminal, ours = os.openpty()
+    words = ["build", str(subset.config), "--scheduler", "sync", "--set", "index.buckets=64"]
+    with subprocess.Popen(
+        [sys.executable, "-c", AT_A_TERMINAL, *words],
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        stdin=ours,
+        stdout=ours,
+        stderr=ours,
+        start_new_session=True,
+    ) as process:
+        os.close(ours)
+        while process.poll() is None and not any((subset.workdir / "index").glob("*/files/*.parquet")):
+            time.sleep(0.001)
+        os.close(terminal)
+        assert process.wait(timeout=60) == 129
+    assert [r["exit_code"] for r in records(subset)] == [129]
+    subset.build("--set", "index.buckets=64")
+
+
 @pytest.mark.slow
 def test_stopped_amid_its_writes_is_recorded_at_the_target(crowd: Path, make_subset: MakeSubset) -> None:
     subset = make_subset(crowd)
