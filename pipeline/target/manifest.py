@@ -281,7 +281,8 @@ class TargetState:
         for key in table["key"].to_pylist():
             before, now = next((pair for pair in self.renamed if key.startswith(pair[0])), ("", ""))
             keys.append(now + key.removeprefix(before))
-        table = table.set_column(table.schema.get_field_index("key"), table.schema.field("key"), pa.array(keys))
+        column = table.schema.get_field_index("key")
+        table = table.set_column(column, table.schema.field(column), pa.array(keys, pa.string()))
         return table.filter(_in_bucket(table, bucket, buckets)).combine_chunks()
 
     def _rows(self, bucket: int, buckets: int) -> pa.Table:

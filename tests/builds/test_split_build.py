@@ -59,6 +59,39 @@ def test_every_image_is_assigned_once_and_nothing_is_left_to_do(cams: Path, make
     assert _sides(third) != sides
 
 
+@pytest.mark.parametrize("images", ["copy", "none"])
+def test_images_that_change_their_split_of_the_source_keep_their_files(
+    images: str, tmp_path: Path, make_subset: MakeSubset
+) -> None:
+    """What one bucket gives up another gets: that is neither deleted nor somebody else's."""
+    stems = [f"{number:02d}" for number in range(24)]
+    labels = {"train2017": dict.fromkeys(stems, "0 0.5 0.5 0.1 0.1\n"), "val2017": {"v": "0 0.5 0.5 0.1 0.1\n"}}
+    pictures = {split: tuple(f"{stem}.jpg" for stem in files) for split, files in labels.items()}
+    source = make_tree(tmp_path / "source", labels, pictures, CLASSES)
+    keys = {"split": {"train": 0.5, "val": 0.5}, "classes": list(CLASSES), "index": {"buckets": 8}}
+    subset = make_subset(source, target={"root": str(tmp_path / "subset"), "images": images}, **keys)
+    subset.build()
+    made = contents(subset.target)
+    for stem in stems[:6]:
+        for kind, end in (("labels", "txt"), ("images", "jpg")):
+            (source / kind / f"train2017/{stem}.{end}").rename(source / kind / f"val2017/{stem}.{end}")
+    (source / f"labels/val2017/{stems[0]}.txt").write_text("1 0.5 0.5 0.1 0.1\n")
+    settings = ("--max-delete", "none")
+    planned = subset.plan(*settings)
+    told = subset.build(*settings)
+    assert planned["foreign"] == []
+    assert told["plan"]["delete"]["label"]["files"] == told["plan"]["delete"]["image"]["files"] == 0
+    again = contents(subset.target)
+    assert {path for path in made if again.get(path) != made[path]} <= {
+        "data.yaml", f"labels/train/{stems[0]}.txt", f"labels/val/{stems[0]}.txt"
+    }  # fmt: skip
+    fresh = make_subset(source, "fresh", target={"root": str(tmp_path / "fresh"), "images": images}, **keys)
+    fresh.build()
+    assert again == contents(fresh.target)
+    assert subset.command("verify", "--deep").code == 0
+    assert subset.build()["changes"] == 0
+
+
 @pytest.mark.parametrize("stratify", [False, True])
 def test_two_images_of_one_name_are_both_kept(stratify: bool, tmp_path: Path, make_subset: MakeSubset) -> None:
     """Splits of the source had them apart; assigned anew they are on one side, and still two."""

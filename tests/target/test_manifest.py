@@ -146,6 +146,13 @@ def test_a_source_that_is_called_otherwise_has_the_same_files(target: storage.Wr
     ]
 
 
+def test_a_source_that_is_called_otherwise_may_have_no_files(target: storage.WritableLocation) -> None:
+    """A zip, say, has all in one file that belongs to no bucket."""
+    commit(TargetState(target), [manifest()], prefixes={"train": "old/train2017/"})
+    state = TargetState(target, {"train": "new/train/"})
+    assert state.rows(0, 4).equals(manifest())
+
+
 def test_parts_are_cut_anew_where_the_plan_has_other_buckets(built: storage.WritableLocation) -> None:
     state = TargetState(built)
     assert settle(state, 4) is state.base

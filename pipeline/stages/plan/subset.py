@@ -29,6 +29,7 @@ from pipeline.stages.plan.conflicts import conflicts_of_layout, conflicts_of_met
 from pipeline.stages.plan.context import PlanContext, plan_context
 from pipeline.stages.plan.dataset_files import assemble, records_folder
 from pipeline.stages.plan.fitness import refuse_unfit
+from pipeline.stages.plan.handovers import hand_over
 from pipeline.stages.plan.images import refuse_same_names
 from pipeline.stages.plan.kept import KeptPlans
 from pipeline.stages.plan.meta_files import RECORD, MetaFile, believed, manifest_table, wanted_table
@@ -71,7 +72,7 @@ def plan_subset(
     context, split = _with_split_rule(job, infos, context, engine)
     context = shaped(job, context, shape, engine, progress)
     kept = KeptPlans.of(job, context)
-    summaries = _plan_buckets(context, kept, engine, progress)
+    summaries = hand_over(context, _plan_buckets(context, kept, engine, progress))
     if context.flat:
         refuse_same_names([summary.stems for summary in summaries if summary.stems is not None])
     state.lost = state.lost or any(summary.lost for summary in summaries)
