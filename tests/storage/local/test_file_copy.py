@@ -220,12 +220,14 @@ def test_an_error_of_one_thread_ends_both(
     tmp_path: Path, many: list[Path], monkeypatch: pytest.MonkeyPatch, who: str
 ) -> None:
     me, done = threading.get_ident(), []
-    other, real = threading.Event(), file_copy.FileCopier.copy
+    begun, other, real = threading.Event(), threading.Event(), file_copy.FileCopier.copy
 
     def failing(self: file_copy.FileCopier, *arguments: Any) -> Any:
         if (threading.get_ident() == me) == (who == "first"):
+            begun.set()
             assert other.wait(10)
             raise OSError(28, "No space left on device")
+        assert not done or begun.wait(10)  # one that comes late is to find files, too
         done.append(real(self, *arguments))
         other.set()
         return done[-1]
