@@ -219,7 +219,8 @@ def test_one_thread_for_few_and_small_files(tmp_path: Path, monkeypatch: pytest.
 def test_an_error_of_one_thread_ends_both(
     tmp_path: Path, many: list[Path], monkeypatch: pytest.MonkeyPatch, who: str
 ) -> None:
-    me, done = threading.get_ident(), []
+    done: list[Any] = []
+    me = threading.get_ident()
     begun, other, real = threading.Event(), threading.Event(), file_copy.FileCopier.copy
 
     def failing(self: file_copy.FileCopier, *arguments: Any) -> Any:
