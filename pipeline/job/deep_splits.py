@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from pipeline.base.terms import IMAGE_SUFFIXES
-from pipeline.job.split_folders import FOLDERS, IMAGE_FOLDERS
+from pipeline.job.split_folders import FOLDERS, IMAGE_FOLDERS, LABEL_FOLDERS
 
 _SPLIT_OF = {word: split for split, words in FOLDERS.items() for word in words}
 
-#: Folders of the label files and of the images in the folder of a split.
-_INNER = {"labels": ("labels", "annotations", "jsons", "json", "labeltxt", "annfiles"), "images": ("images", "imgs")}
+#: Folders of the label files and of the images in the folder of a split, in lower case.
+_INNER = {"labels": {name.lower() for name in LABEL_FOLDERS}, "images": {"images", "imgs"}}
 
 #: By where the folders of splits are: by split, what its folder is called.
 _Homes = dict[str, dict[str, set[str]]]

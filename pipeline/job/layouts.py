@@ -16,6 +16,7 @@ from pipeline.job.named_splits import NamedSplits, data_of
 from pipeline.job.split_folders import (
     FOLDERS,
     IMAGE_FOLDERS,
+    LABEL_FOLDERS,
     NoLayoutError,
     SplitPaths,
     add_split,
@@ -23,9 +24,6 @@ from pipeline.job.split_folders import (
     is_folder,
     split_folders,
 )
-
-#: Folders of label files beside one of images.
-_LABEL_FOLDERS = ("labels", "Annotations", "annotations", "jsons", "json", "labelTxt", "labelTxt-v1.0", "annfiles")
 
 #: Where tools leave the class names of label files with numbers.
 _NAMES_FILES = (
@@ -228,7 +226,7 @@ def _is_loose(root: str, labels: str, images: str, suffix: str) -> bool:
 
 def _apart(root: str, below: str, suffix: str) -> dict[str, str] | None:
     """The folders of label files and of images, side by side; None where they are not there."""
-    labels = [n for n in _LABEL_FOLDERS if is_folder(root, f"{below}{n}") and _has(root, f"{below}{n}", suffix)]
+    labels = [n for n in LABEL_FOLDERS if is_folder(root, f"{below}{n}") and _has(root, f"{below}{n}", suffix)]
     images = [n for n in IMAGE_FOLDERS if is_folder(root, f"{below}{n}")]
     return {"labels": f"{below}{labels[0]}", "images": f"{below}{images[0]}"} if labels and images else None
 

@@ -128,7 +128,8 @@ class _Wanted:
         if home == beside or beside.startswith(f"{home}/"):  # the folder of the data set, which each calls otherwise
             ends += ["/".join(steps[i:]) for i in range(len(steps) + 1)]
         if not ends and not said.startswith("/"):
-            return next((end for end in ["/".join(steps)] if end in self._there), None)
+            path = "/".join(steps)
+            return path if path in self._there else None
         return next((end for end in ends if end in self._there), ends[0] if ends else None)
 
     def cut(self, labels: Listing, images: Listing | None) -> list[str]:
