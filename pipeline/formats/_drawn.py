@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,7 +16,7 @@ from pipeline.formats._numbers import tails
 from pipeline.tables.schema import LabelState
 
 if TYPE_CHECKING:
-    from pipeline.base.arrays import Bools, Floats, Ints
+    from pipeline.base.arrays import AnyInts, Bools, Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -27,8 +26,8 @@ class Drawn:
     Those that `is_row` marks are rows of the task. `raw` is the COCO annotation of each, `loss` its counted word.
     """
 
-    file: Sequence[int] | npt.NDArray[np.integer]
-    line: Sequence[int] | npt.NDArray[np.integer]
+    file: Sequence[int] | AnyInts
+    line: Sequence[int] | AnyInts
     label: pa.Array
     boxes: Floats
     is_row: Bools

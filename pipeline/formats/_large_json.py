@@ -20,13 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.formats import Malformed
 from pipeline.formats._flaws import AFTER_END, MERGE_MARKS, known_flaw, merge_mark, no_object, placed_slip, slip_of
 
 if TYPE_CHECKING:
-    from pipeline.base.arrays import Ints
+    from pipeline.base.arrays import Bytes, Ints
 
 #: Bytes of one element, or of a member that is no array of ours.
 MAX_VALUE = 256 << 20
@@ -430,7 +429,7 @@ def _spans_of_objects(text: bytes, count: int) -> Ints | None:
     return spans
 
 
-def _last_before(whole: npt.NDArray[np.uint8], at: Ints) -> Ints:
+def _last_before(whole: Bytes, at: Ints) -> Ints:
     """The position of the last byte before each position `at` that is no blank, or of one of many blanks."""
     at = at - 1
     for _ in range(_BLANKS_BETWEEN):

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 if TYPE_CHECKING:
-    from pipeline.base.arrays import Floats, Ints
+    from pipeline.base.arrays import Bytes, Floats, Ints
 
 #: What Ultralytics lets pass on either side of 0-1.
 TOLERANCE = 0.01
@@ -121,7 +121,7 @@ def rounded(values: Floats) -> Floats:
     return made
 
 
-def _six_decimals(values: Floats) -> npt.NDArray[np.uint8]:
+def _six_decimals(values: Floats) -> Bytes:
     """Numbers from 0 to 9.9 as ``" %.6f"``, nine bytes each."""
     first, tail, last = _digits()
     text = np.empty(len(values), [("first", "<u8"), ("last", "u1")])
@@ -136,7 +136,7 @@ def _six_decimals(values: Floats) -> npt.NDArray[np.uint8]:
 
 
 @functools.cache
-def _digits() -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.uint8]]:
+def _digits() -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], Bytes]:
     """Bytes as little-endian numbers: ``" d.ddd"`` of 0 to 9.999, and of three digits the first two, and the third."""
     first = b"".join(b" %d.%03d\0\0" % divmod(n, 1000) for n in range(10_000))
     three = np.frombuffer(b"".join(b"%03d" % n for n in range(1000)), np.uint8).reshape(-1, 3).astype(np.uint64)

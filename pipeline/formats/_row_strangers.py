@@ -11,14 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.base.terms import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pipeline.base.arrays import Bools, Floats, Ints
+    from pipeline.base.arrays import Bools, Bytes, Floats, Ints
 
 #: Rows of pose that are checked for crossing lines, which takes time: one in three has some even of three keypoints.
 _SOME = 100
@@ -40,7 +39,7 @@ _DOT, _E, _BIG_E = b".eE"
 class TokensOfRows(Protocol):
     """What is checked of `_label_rows.RowTokens`."""
 
-    buffer: npt.NDArray[np.uint8]
+    buffer: Bytes
     start: Ints
     end: Ints
     first: Ints

@@ -14,10 +14,7 @@ from pipeline.geometry import masks
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    import numpy as np
-    import numpy.typing as npt
-
-    from pipeline.base.arrays import Floats, Ints
+    from pipeline.base.arrays import Bools, Floats, Ints
 
 #: Masks are outlined on a grid of at most so many cells a side.
 _MASK_SIDE = 512
@@ -85,7 +82,7 @@ def of_row(class_id: int, box: Sequence[float], tail: bytes, keypoints: tuple[in
     return Shape(class_id, corners, _outlines([outline]) if len(outline) else ())
 
 
-def _with_points(shape: Shape, points: Floats, seen: npt.NDArray[np.bool_]) -> Shape:
+def _with_points(shape: Shape, points: Floats, seen: Bools) -> Shape:
     """`shape` with keypoints, whose first two columns are x and y, as far as they are drawn."""
     return replace(shape, points=points[:_MOST_POINTS, :2], seen=tuple(seen[:_MOST_POINTS].tolist()))
 

@@ -9,7 +9,6 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.base.base64_text import from_base64
 from pipeline.base.humanize import plural
@@ -20,7 +19,7 @@ from pipeline.geometry.quadrilaterals import oblique
 from pipeline.images.header import mask_of
 
 if TYPE_CHECKING:
-    from pipeline.base.arrays import Bools, Floats
+    from pipeline.base.arrays import Bools, Floats, Ints
 
 #: How many pixels a side of the polygon for a circle may be off.
 _SAGITTA = 0.1
@@ -80,7 +79,7 @@ class ShapeOutline:
     parts: list[Floats] = field(default_factory=list)
     holes: list[Floats] = field(default_factory=list)
     drawn: list[Floats] = field(default_factory=list)
-    runs: npt.NDArray[np.int64] | None = None
+    runs: Ints | None = None
     has_area: bool = True
     cut: bool = False
     given: Floats | None = None

@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from pipeline.base.arrays import Bytes, Ints
+    from pipeline.base.arrays import Bools, Bytes, Ints
 
     Texts = npt.NDArray[np.bytes_]
 
@@ -30,7 +30,7 @@ class Lines:
     spans: Ints
     images: Texts
     classes: Texts
-    begins_run: npt.NDArray[np.bool_]
+    begins_run: Bools
     bad: list[tuple[int, int]]
     count: int
 

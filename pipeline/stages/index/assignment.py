@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from pipeline.base.arrays import Ints
     from pipeline.stages.index.scan import Scan
     from pipeline.storage import Listing
 
@@ -52,7 +53,7 @@ class Assignment:
         import numpy as np
 
         self.buckets, self.spill = buckets, spill
-        self.labels: npt.NDArray[np.int64] = np.zeros(buckets, np.int64)
+        self.labels: Ints = np.zeros(buckets, np.int64)
         self._blocks: list[_Block] = []
         self._read: dict[int, Spilled] = {}
 
@@ -126,7 +127,7 @@ class Assignment:
 
         return np.diff(np.frombuffer(self.spill.get(block.edges), np.int32)[::2])
 
-    def _as_listed(self, block: _Block, passed: npt.NDArray[np.int64]) -> array[int]:
+    def _as_listed(self, block: _Block, passed: Ints) -> array[int]:
         """The stats of a block's files as they were listed, after the files of each bucket that were `passed`."""
         import numpy as np
 

@@ -9,8 +9,7 @@ from pipeline.base.digest import digest_of
 from pipeline.reports.documents import SourceTotals
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+    from pipeline.base.arrays import Ints
 
 #: A bucket costs some 10 ms of overhead a stage, and its rows are in memory at once: both count.
 IMAGES_PER_BUCKET = 8192
@@ -64,7 +63,7 @@ class BucketListing:
         """How many files these are."""
         return sum(group.files for group in self.groups)
 
-    def marks(self) -> npt.NDArray[np.int64]:
+    def marks(self) -> Ints:
         """For each file the number of its split, its kind and its stats, shape (files, 6); zeros where unknown."""
         import numpy as np
 
@@ -77,7 +76,7 @@ class BucketListing:
             begin += group.files
         return marks
 
-    def digest(self, marks: npt.NDArray[np.int64] | None = None) -> str:
+    def digest(self, marks: Ints | None = None) -> str:
         """The XXH3-128 (hex) of names, and of `marks`, by default as they are here."""
         return digest_of(self.paths + b"\0" + (self.marks() if marks is None else marks).tobytes()).hex()
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -11,6 +12,9 @@ from pipeline.job.spec import IndexSpec
 from pipeline.stages.index.label_tables import facts
 from pipeline.tables import schema
 from pipeline.tables.schema import LabelState
+
+if TYPE_CHECKING:
+    from pipeline.base.arrays import Bools
 
 
 def image_rows(spec: IndexSpec, bucket: int, labels: pa.Table, images: pa.Table, states: pa.Table) -> pa.Table:
@@ -47,7 +51,7 @@ def image_rows(spec: IndexSpec, bucket: int, labels: pa.Table, images: pa.Table,
     return pa.table(columns).select(schema.images().names).cast(schema.images())
 
 
-def _first_of_key(keys: pa.Array) -> npt.NDArray[np.bool_]:
+def _first_of_key(keys: pa.Array) -> Bools:
     """Which of sorted `keys` differ from the one before."""
     first = np.ones(len(keys), np.bool_)
     if len(keys) > 1:

@@ -35,9 +35,7 @@ from pipeline.storage.paths import local_path
 from pipeline.storage.spill import Spill
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
+    from pipeline.base.arrays import Ints
     from pipeline.storage.archives.table import Table
 
 SCHEME = "zip://"
@@ -154,7 +152,7 @@ class ZipFolder(Location):
             cache_table(path, identity, members)
         return know_table(self.archive, path, identity, members)
 
-    def _rows(self, paths: Sequence[str]) -> npt.NDArray[np.int64]:
+    def _rows(self, paths: Sequence[str]) -> Ints:
         """Row of each path in the table; -1 for one that is not there."""
         return self.table().rows([self.prefix + path for path in paths] if self.prefix else paths)
 
