@@ -10,7 +10,7 @@ ARGS ?=
 HERE := not racing and not interop and not ceph and not browser and not cluster
 FAST := $(HERE) and not servers and not slow
 
-# Where the fast tests write: memory, where it has room for them; they wait for a disk as long as they compute.
+# Where most tests write: memory, where it has room for them; they wait for a disk as long as they compute.
 MEMORY := /dev/shm
 ROOMY = $(shell test "$$(df -kP $(MEMORY) 2> /dev/null | awk 'END { print $$4 }')" -gt 4000000 2> /dev/null && echo $(MEMORY))
 
@@ -70,7 +70,7 @@ demo: $(READY) ## Make three subsets of the sample (boxes, polygons, keypoints) 
 	title 'Keypoints: persons'; \
 	subset demo-pose
 
-test: export TMPDIR ?= $(ROOMY)
+test test-slow test-servers: export TMPDIR ?= $(ROOMY)
 test: $(READY) ## Run the tests that need no server and no patience: two minutes on two cores
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "$(FAST)" $(ARGS)
 

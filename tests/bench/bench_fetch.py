@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import storage
+from pipeline.storage.certificates import VARIABLES
 from tests.bench import measure
 from tests.bench.bench_main import child_environment, pick_base
 from tests.bench.measure import Command, Comparison, Summary
@@ -252,24 +253,32 @@ def file(bench: Bench) -> None:
 
 def small(bench: Bench) -> None:
     """Many small images, one request each; one lost connection costs one request."""
-    with _server(bench) as nginx:
-        names = [f"{i * 29:012d}.jpg" for i in range(bench.count(3_000))]
-        (nginx.www / "i").mkdir()
-        rng = random.Random(2)
-        for name in names:
-            (nginx.www / "i" / name).write_bytes(rng.randbytes(rng.randrange(50_000, 250_000)))
-        listed, urls = bench.base / "names.txt", bench.base / "urls.txt"
-        listed.write_text("\n".join(names))
-        urls.write_text("\n".join(f"{nginx.url}/i/{name}" for name in names))
-        out, n = str(bench.base / "out"), str(CONNECTIONS)
-        commands: dict[str, Command] = {
-            "ours": [*PYTHON, GATHER, f"{nginx.url}/i", str(bench.base / "work"), str(listed), n]
-        }
-        if shutil.which("aria2c"):
-            commands["aria2c"] = ["aria2c", "-q", "-i", str(urls), "-d", out, "-j", n, "-x1", "--file-allocation=none"]
-        if shutil.which("wget2"):
-            commands["wget2"] = ["wget2", "-q", "-i", str(urls), "-P", out, f"--max-threads={n}"]
-        bench.race(f"{len(names):,} images, {n} connections", commands, SMALL)
+    names = [f"{i * 29:012d}.jpg" for i in range(bench.count(3_000))]
+    for secure in (False, True):
+        with _server(bench, secure=secure) as nginx:
+            _race_for(bench, nginx, names)
+
+
+def _race_for(bench: Bench, nginx: Nginx, names: list[str]) -> None:
+    """Let the programs that speak what `nginx` speaks get the images called `names`."""
+    (nginx.www / "i").mkdir()
+    rng = random.Random(2)
+    for name in names:
+        (nginx.www / "i" / name).write_bytes(rng.randbytes(rng.randrange(50_000, 250_000)))
+    listed, urls = bench.base / "names.txt", bench.base / "urls.txt"
+    listed.write_text("\n".join(names))
+    urls.write_text("\n".join(f"{nginx.url}/i/{name}" for name in names))
+    out, n = str(bench.base / "out"), str(CONNECTIONS)
+    trust = ["env", f"{VARIABLES[0]}={nginx.certificate}"] if nginx.secure else []
+    commands: dict[str, Command] = {
+        "ours": [*trust, *PYTHON, GATHER, f"{nginx.url}/i", str(bench.base / "work"), str(listed), n]
+    }
+    if shutil.which("aria2c") and not nginx.secure:  # it speaks HTTP/1.1 alone
+        commands["aria2c"] = ["aria2c", "-q", "-i", str(urls), "-d", out, "-j", n, "-x1", "--file-allocation=none"]
+    if shutil.which("wget2"):
+        trusted = [f"--ca-certificate={nginx.certificate}"] if nginx.secure else []
+        commands["wget2"] = ["wget2", "-q", "-i", str(urls), "-P", out, f"--max-threads={n}", *trusted]
+    bench.race(f"{len(names):,} images, {'HTTP/2, TLS' if nginx.secure else f'{n} connections'}", commands, SMALL)
 
 
 def ranges(bench: Bench) -> None:
@@ -320,8 +329,8 @@ def ranges(bench: Bench) -> None:
 
 
 @contextmanager
-def _server(bench: Bench) -> Iterator[Nginx]:
-    with tempfile.TemporaryDirectory(dir=bench.base) as folder, nginx_in(Path(folder)) as nginx:
+def _server(bench: Bench, *, secure: bool = False) -> Iterator[Nginx]:
+    with tempfile.TemporaryDirectory(dir=bench.base) as folder, nginx_in(Path(folder), secure=secure) as nginx:
         yield nginx
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -77,3 +78,21 @@ def test_a_folder_that_is_not_utf8(config: Path) -> None:
     assert done.returncode == 2
     assert "d\\xff: the path is not UTF-8" in done.stderr
     assert not (config.parent / "x").exists()
+
+
+_POOL = """
+import os, pipeline.__main__
+def end(code):
+    import pyarrow
+    print(code, pyarrow.default_memory_pool().backend_name)
+os._exit = end
+pipeline.__main__.main()
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of another C library Arrow's own choice stays")
+@pytest.mark.parametrize(("chosen", "pool"), [("", "system"), ("ARROW_DEFAULT_MEMORY_POOL=mimalloc", "mimalloc")])
+def test_arrow_takes_memory_from_glibc_unless_the_user_chose(config: Path, chosen: str, pool: str) -> None:
+    write_file(config.parent / "pool.py", _POOL)
+    done = shell(f"{chosen} {sys.executable} pool.py build c.yaml -q", config.parent)
+    assert done.stdout == f"0 {pool}\n", done.stderr

@@ -28,18 +28,21 @@ daemon off; master_process off; worker_processes 1; pid {folder}/nginx.pid; erro
 events {{ worker_connections 256; }}
 http {{
   log_format bytes '$status $body_bytes_sent $request_uri $http_range'; access_log {folder}/access.log bytes;
+  log_format protocol '$server_protocol'; access_log {folder}/protocols.log protocol;
   keepalive_requests 100000; sendfile on; server_tokens off;
   client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3;
   uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
   limit_req_zone $binary_remote_addr zone=slow:1m rate=400r/s; limit_req_status 429;
   server {{
-    listen 127.0.0.1:{port};
+    listen 127.0.0.1:{port}{secure};
     location / {{ root {folder}/www; }}
     location /whole/ {{ alias {folder}/www/; max_ranges 0; }}
     location /slow/ {{ alias {folder}/www/; limit_req zone=slow burst=4 nodelay; }}
   }}
 }}
 """
+
+_SECURE = " ssl http2; ssl_certificate {certificate}; ssl_certificate_key {certificate}"
 
 
 def free_port() -> int:
@@ -91,16 +94,25 @@ def serving(handler: Callable[..., Any], secure: ssl.SSLContext | None = None) -
 
 @dataclass
 class Nginx:
-    """A real nginx with `folder`/www as its root; ``/whole/`` gives the same files without ranges."""
+    """A real nginx with `folder`/www as its root; ``/whole/`` gives the same files without ranges.
+
+    With `secure` it speaks HTTP/2 over TLS alone, with a `certificate` that nobody signed.
+    """
 
     folder: Path
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
+    secure: bool = False
 
     @property
     def url(self) -> str:
         """Without a final slash."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self.secure else ''}://127.0.0.1:{self.port}"
+
+    @property
+    def certificate(self) -> Path:
+        """With its key in the same file."""
+        return self.folder / "certificate.pem"
 
     @property
     def www(self) -> Path:
@@ -111,7 +123,8 @@ class Nginx:
         """Start it, on the port that it had."""
         self.port = self.port or free_port()
         self.www.mkdir(exist_ok=True)
-        (self.folder / "nginx.conf").write_text(_CONF.format(folder=self.folder, port=self.port))
+        secure = _SECURE.format(certificate=self._signed()) if self.secure else ""
+        (self.folder / "nginx.conf").write_text(_CONF.format(folder=self.folder, port=self.port, secure=secure))
         binary = nginx_binary()
         assert binary is not None
         self.process = subprocess.Popen(
@@ -120,6 +133,27 @@ class Nginx:
             stderr=subprocess.DEVNULL,
         )
         wait_for(self.port)
+
+    def _signed(self) -> Path:
+        """The certificate, made by openssl."""
+        out, name = self.certificate, "subjectAltName=IP:127.0.0.1"
+        words = (
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-keyout",
+            out,
+            "-out",
+            out,
+            "-subj",
+            "/CN=here",
+            "-addext",
+            name,
+        )
+        if not out.exists():
+            subprocess.run(["openssl", "req", *words], check=True, capture_output=True, timeout=60)
+        return out
 
     def stop(self) -> None:
         """End it at once, whatever it is sending."""
@@ -203,11 +237,11 @@ def need_nginx() -> None:
 
 
 @contextlib.contextmanager
-def nginx_in(folder: Path) -> Iterator[Nginx]:
+def nginx_in(folder: Path, *, secure: bool = False) -> Iterator[Nginx]:
     """A server with its files below `folder`."""
     need_nginx()
     os.chmod(folder, 0o755)
-    server = Nginx(folder)
+    server = Nginx(folder, secure=secure)
     server.start()
     try:
         yield server

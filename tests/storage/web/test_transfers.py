@@ -18,6 +18,7 @@ from pipeline import storage
 from pipeline.base.errors import Interrupted
 from pipeline.runtime.interrupt import STOP, forget_signal
 from pipeline.storage import Limits, Transfer, Web, retry
+from pipeline.storage.certificates import VARIABLES
 from pipeline.storage.web import client
 from pipeline.storage.web.slot import LARGE
 from pipeline.storage.web.transfer import note_header, note_headers
@@ -33,18 +34,24 @@ def files(seed: int, count: int) -> dict[str, bytes]:
     return {f"{i}.jpg": rng.randbytes(rng.choice(SIZES)) for i in range(count)}
 
 
+@pytest.mark.parametrize("secure", [False, True], ids=["HTTP/1.1", "HTTP/2"])
 @pytest.mark.parametrize("limits", [Limits(1), Limits(5), Limits(5, bytes_per_second=1 << 30)], ids=repr)
-def test_images_of_all_sizes_come_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: Limits) -> None:
+def test_images_of_all_sizes_come_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: Limits, *, secure: bool
+) -> None:
     """In this thread, in another one, and back: large ones lead there, some small ones back."""
     monkeypatch.setattr(client, "_CALM", 3)
     made = files(limits.connections, 25)
     (tmp_path / "server").mkdir()
-    with nginx_in(tmp_path / "server") as nginx:
+    with nginx_in(tmp_path / "server", secure=secure) as nginx:
+        if secure:
+            monkeypatch.setenv(VARIABLES[0], str(nginx.certificate))
         for name, data in made.items():
             (nginx.www / name).write_bytes(data)
         place = storage.locate(nginx.url, str(tmp_path))
         assert place.gather(list(made), limits, lambda _: None) == {}
         assert {name: f.data for name, f in zip(made, place.fetch_many(list(made)), strict=True)} == made
+        assert set((nginx.folder / "protocols.log").read_text().split()) == {"HTTP/2.0" if secure else "HTTP/1.1"}
 
 
 @pytest.mark.slow
