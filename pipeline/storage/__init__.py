@@ -19,7 +19,7 @@ from pipeline.storage.embedded import embedded_name, image_locations
 from pipeline.storage.listing import UNREAD, UNUSABLE, Listing
 from pipeline.storage.local.folder import LocalFolder
 from pipeline.storage.local.pin import pinned
-from pipeline.storage.local.read import out_of, written_since
+from pipeline.storage.local.read import link_digests, out_of, written_since
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.walk import any_name, folder_time, list_linked
 from pipeline.storage.local.write import replace_with, write_pieces, write_with
@@ -84,6 +84,7 @@ __all__ = [
     "is_of_machine",
     "is_page",
     "is_same_location",
+    "link_digests",
     "list_linked",
     "local_path",
     "locate",

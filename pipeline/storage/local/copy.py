@@ -14,6 +14,7 @@ from pipeline.base.os_errors import hits_all, storage_error
 from pipeline.runtime.interrupt import STOP, STOPPED, check_stop
 from pipeline.runtime.spare import spare_processors
 from pipeline.storage.local.file_copy import FileCopier
+from pipeline.storage.local.read import link_digest
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.write import (
     CHANGED,
@@ -312,9 +313,8 @@ def _source_refused(source: str) -> bool:
 def _hardlink_one(source: str, temporary: str, fd: int, size: int | None) -> tuple[str | None, bytes]:
     clean(temporary, fd)
     os.link(os.path.realpath(source), temporary, dst_dir_fd=fd)
-    if size is not None and os.stat(temporary, dir_fd=fd).st_size != size:
-        return CHANGED, b""
-    return None, b""
+    made = os.stat(temporary, dir_fd=fd)
+    return None if size in (None, made.st_size) else CHANGED, link_digest(made.st_ino)
 
 
 def _symlink_one(source: str, temporary: str, fd: int, size: int | None) -> tuple[str | None, bytes]:
@@ -322,4 +322,4 @@ def _symlink_one(source: str, temporary: str, fd: int, size: int | None) -> tupl
     if size is not None and os.stat(source).st_size != size:
         return CHANGED, b""
     os.symlink(source, temporary, dir_fd=fd)
-    return None, b""
+    return None, link_digest(source)

@@ -12,6 +12,7 @@ import time
 from array import array
 from collections.abc import Iterator, Sequence
 
+from pipeline.base.digest import digest_of
 from pipeline.base.errors import StorageError
 from pipeline.base.os_errors import storage_error
 from pipeline.base.stale import with_new_handle
@@ -281,6 +282,24 @@ def content_digest(path: str) -> bytes | None:
     except OSError:
         return None
     return state.digest()
+
+
+def link_digest(where: str | int) -> bytes:
+    """What is recorded of a link: XXH3-128 of `where` a symbolic one leads, or of the inode that a hard one is."""
+    return digest_of(os.fsencode(str(where)))
+
+
+def link_digests(root: str, paths: Sequence[str]) -> list[bytes | None]:
+    """`link_digest` of each of `paths` below `root`, as they are now; None for one that is not there."""
+    found: list[bytes | None] = []
+    for path in paths:
+        full = os.path.join(root, path)
+        try:
+            s = os.lstat(full)
+            found.append(link_digest(os.readlink(full) if stat.S_ISLNK(s.st_mode) else s.st_ino))
+        except OSError:
+            found.append(None)
+    return found
 
 
 def out_of(folder: str, root: str, paths: Sequence[str]) -> list[str]:
