@@ -34,6 +34,7 @@ from pipeline.storage.location import (
     Location,
     Results,
     WritableLocation,
+    is_packed,
 )
 from pipeline.storage.outputs import output_path
 from pipeline.storage.paths import is_in, is_same_location, local_path, real_path, within
@@ -82,6 +83,7 @@ __all__ = [
     "image_locations",
     "is_in",
     "is_of_machine",
+    "is_packed",
     "is_page",
     "is_same_location",
     "link_digests",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import gzip
 import hashlib
 import http.server
 import itertools
@@ -30,7 +31,8 @@ from pipeline.config.model import Config, SplitFolders
 from pipeline.config.templates import available
 from pipeline.runtime.progress import Progress
 from pipeline.stages.fetch.archives import fetch, needed
-from pipeline.storage import Traits, retry
+from pipeline.stages.fetch.download import Download, Wanted
+from pipeline.storage import Limits, Traits, retry
 from tests.conftest import Run
 from tests.support.archives import pack
 from tests.support.helpers import PROJECT, contents, snapshot, write_file
@@ -84,6 +86,37 @@ def test_a_file_by_ranges_and_whole(tmp_path: Path, nginx: Nginx, where: str) ->
     assert left(tmp_path) == ["blob.bin"]
     assert get(config)["files"][0]["status"] == "there"
     assert nginx.log() == []
+
+
+@pytest.mark.parametrize(
+    ("url", "packed", "name", "refused"),
+    [
+        ("by_proxy/a.json", False, "a.json", True),
+        ("as_gzip/a.json", True, "a.json", True),
+        ("as_gzip/a.tgz", True, "a.json", True),
+        ("as_gzip/a.json", False, "a.json", False),  # it is said, and is not so
+        ("as_gzip/a.tgz", True, "a.tgz", False),
+        ("as_gzip/a", True, "a.json.GZ", False),
+        ("a.json", False, "a.json", False),
+        ("a.json.gz", True, "a.json.gz", False),
+    ],
+)
+def test_what_a_server_compresses(
+    tmp_path: Path, nginx: Nginx, url: str, name: str, *, packed: bool, refused: bool
+) -> None:
+    """A file is never its gzip; a gzip is one, whatever a server says of it."""
+    content = b'{"images": []}' * 1000
+    content = gzip.compress(content) if packed else content
+    write_file(nginx.www / Path(url).name, content)
+    path = tmp_path / name
+    download = Download(Wanted(f"{nginx.url}/{url}", str(path)), Limits())
+    if refused:
+        with pytest.raises(StorageError, match=r"sends the file compressed \(Content-Encoding: gzip\)"):
+            download.run(lambda size, here: lambda more: None)
+        assert not path.exists()
+    else:
+        download.run(lambda size, here: lambda more: None)
+        assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize("origin", ["server", "folder"])
