@@ -560,6 +560,19 @@ def test_what_is_needed_follows_from_the_config(tmp_path: Path) -> None:
         needed(validate(data, "here"))
 
 
+def test_no_folder_is_made_that_is_called_as_a_variable(tmp_path: Path, run: Run) -> None:
+    config = config_of(tmp_path, "https://example.org/a.zip")
+    labels = "zip://x::$HOME/blob.bin"
+    config = validate(config.model_dump() | {"source": {"splits": {"train": {"labels": labels}}}}, "here")
+    with pytest.raises(
+        ConfigError, match=r"source.splits.train: zip://x::\$HOME/blob.bin: \$HOME is not expanded here"
+    ):
+        needed(config)
+    path = write_file(tmp_path / "c.yaml", yaml.safe_dump(config.model_dump(mode="json")))
+    told = run("fetch", path, "--extract", "--into", "~nobody-is-called-so/x", code=2).err
+    assert "--into ~nobody-is-called-so/x: no user of this machine is called 'nobody-is-called-so'" in told
+
+
 def test_the_ready_config_knows_the_tutorials_archives(tmp_path: Path) -> None:
     config = load_config(PROJECT / "conf/coco2017.yaml")
     assert [n.name for n in needed(config)] == ["coco2017labels.zip", "train2017.zip", "val2017.zip"]
