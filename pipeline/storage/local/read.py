@@ -10,7 +10,7 @@ import stat
 import struct
 import time
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from pipeline.base.digest import digest_of
 from pipeline.base.errors import StorageError
@@ -32,6 +32,19 @@ _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 #: Spans that are read between two checks whether the run is to stop.
 _SPANS = 4096
+
+
+def is_there(path: str, is_kind: Callable[[int], bool] = stat.S_ISDIR) -> bool:
+    """Whether a folder (or another kind, see `stat.S_ISREG`) is at `path`.
+
+    Raises `StorageError` where nobody knows: of a server that does not answer nothing is lost.
+    """
+    try:
+        return is_kind(with_new_handle(lambda: os.stat(path)).st_mode)
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            return False
+        raise storage_error(error, path, "read") from None
 
 
 def read_many(
