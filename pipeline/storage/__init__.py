@@ -37,7 +37,7 @@ from pipeline.storage.location import (
     is_packed,
 )
 from pipeline.storage.outputs import output_path
-from pipeline.storage.paths import is_in, is_same_location, local_path, real_path, within
+from pipeline.storage.paths import is_in, is_same_location, local_path, real_path, user_folder, within
 from pipeline.storage.registry import archive_of, begin_listings, locate, locate_below, locate_file, locate_writable
 from pipeline.storage.settling import settle_ns
 from pipeline.storage.spill import Spill
@@ -108,6 +108,7 @@ __all__ = [
     "replace_with",
     "settle_ns",
     "storage_error",
+    "user_folder",
     "validator",
     "within",
     "write_pieces",

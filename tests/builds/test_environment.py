@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.conftest import Run
 from tests.support.helpers import PROJECT, contents, write_file
 
 
@@ -77,3 +79,20 @@ def test_a_folder_that_is_not_utf8(config: Path) -> None:
     assert done.returncode == 2
     assert "d\\xff: the path is not UTF-8" in done.stderr
     assert not (config.parent / "x").exists()
+
+
+def test_a_user_without_a_home(config: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one whom a container is given by number: a build needs none, and other commands name the cure."""
+
+    def unknown(*_: object) -> object:
+        raise KeyError
+
+    for name in ("HOME", "COCO_DIY_STATE", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.chdir(config.parent)
+    run("build", config, code=0)
+    assert "this user has no home folder; set HOME to one" in run("stats", "out", code=1).err
+    run("stats", "out", "--workdir", "work", code=0)
+    run("verify", "out", "--deep", code=0)
+    assert not (config.parent / "~").exists()
