@@ -165,9 +165,9 @@ report_option = click.option(
 
 def cache_folder() -> str:
     """Where commands without a config keep their indexes."""
-    import platformdirs
+    from pipeline.storage import user_folder
 
-    return platformdirs.user_cache_dir("coco-diy", appauthor=False)
+    return user_folder("cache")
 
 
 def overrides_of(common: dict[str, Any]) -> list[str]:

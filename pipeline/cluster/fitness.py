@@ -108,8 +108,8 @@ def unseen(facts: Facts) -> list[Problem]:
         location = storage.locate(place.url)
         if location.local is None:
             continue
-        if not location.exists():
-            problems.append(Problem(f"does not see {place.url}", MOUNT))
+        if (why := _why_unseen(location)) is not None:
+            problems.append(Problem(why, MOUNT))
         elif place.sample is not None and not location.exist_many([place.sample])[0]:
             problems.append(Problem(f"sees another folder, or an empty one, at {place.url}", MOUNT))
     return problems
@@ -120,18 +120,17 @@ def _unreachable(facts: Facts) -> list[Problem]:
     problems = []
     for place in facts.places:
         location = storage.locate(place.url)
-        if location.local is None and not location.remote:
-            try:
-                there, why = location.exists(), "does not see {}"
-            except CocoDiyError as error:
-                there, why = False, f"cannot use {{}}: {str(error).partition(';')[0]}"
-            if not there:
-                problems.append(
-                    Problem(
-                        why.format(place.url), "credentials are those of the worker's own environment; set them there"
-                    )
-                )
+        if location.local is None and not location.remote and (why := _why_unseen(location)) is not None:
+            problems.append(Problem(why, "credentials are those of the worker's own environment; set them there"))
     return problems
+
+
+def _why_unseen(location: storage.Location) -> str | None:
+    """Why a location is of no use to this worker; None where it is there."""
+    try:
+        return None if location.exists() else f"does not see {location.url}"
+    except CocoDiyError as error:
+        return f"cannot use {location.url}: {str(error).partition(';')[0]}"
 
 
 def _unwritable(folder: storage.WritableLocation, inner: str, answer: str, what: str, name: str) -> list[Problem]:

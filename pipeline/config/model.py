@@ -11,9 +11,10 @@ from pydantic import ConfigDict, Field
 from pipeline.base.errors import unknown
 from pipeline.base.redaction import is_signed
 from pipeline.base.terms import SPLITS, Split, Task
+from pipeline.base.unexpanded import unexpanded
 from pipeline.config.messages import Written
 from pipeline.config.select import Select
-from pipeline.config.values import MD5, SHA256, SOURCE_NAME, SUFFIX, WEB
+from pipeline.config.values import MD5, SHA256, SOURCE_NAME, SUFFIX, WEB, UserPath
 
 
 class SplitShares(pydantic.BaseModel):
@@ -32,7 +33,7 @@ class SplitShares(pydantic.BaseModel):
     )
     stratify: bool = Field(False, description="each class gets its share too; the decision is saved in `table`")
     seed: int = Field(0, description="another number, another assignment")
-    table: str | None = Field(
+    table: UserPath | None = Field(
         None, description="CSV file of group and split that is obeyed; stratify: made, by default in the workdir"
     )
 
@@ -93,12 +94,12 @@ class Source(_Model):
     name: str = Field("source", pattern=SOURCE_NAME, description="first part of every key")
     format: str = Field("yolo", description="grammar of the label files")
     task: Task = Field(Task.DETECT, description="what a row says: declared, never guessed")
-    names: str | None = Field(
+    names: UserPath | None = Field(
         None,
         description="path of the YAML with the class names of the source, the position is the id; or a list, one name "
         "a line. COCO JSON and labelme name their classes themselves: there it gives the order",
     )
-    root: str | None = Field(
+    root: UserPath | None = Field(
         None, description="folder or URL of the source; yolo: with labels/<folder> and images/<folder>"
     )
     splits: dict[Split, str | SplitFolders] = Field(
@@ -149,7 +150,7 @@ class ClassEntry(_Model):
 class Target(_Model):
     """The subset: where it goes and in which layout."""
 
-    root: str = Field(min_length=1, description="folder of the subset, or its URL (s3://bucket/folder)")
+    root: UserPath = Field(min_length=1, description="folder of the subset, or its URL (s3://bucket/folder)")
     format: str = Field("yolo", description="layout of the dataset")
     layout: str = Field("default", description="where its files are: default, roboflow, or coco2017")
     flat: bool = Field(
@@ -219,7 +220,7 @@ class EngineConfig(_Model):
     )
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] = Field("auto", description="threads or processes")
     wait_workers: float = Field(300, gt=0, description="seconds that a scheduler may be without any worker")
-    performance_report: str | None = Field(None, description="HTML file for what a Dask scheduler saw of the run")
+    performance_report: UserPath | None = Field(None, description="HTML file for what a Dask scheduler saw of the run")
 
     @property
     def elsewhere(self) -> bool:
@@ -232,6 +233,8 @@ class EngineConfig(_Model):
         known = ("auto", "sync", "threads", "processes")
         if value not in known and not _is_elsewhere(value):
             raise ValueError(unknown("scheduler", value, [*known, "tcp://…"]))
+        if value not in known and (why := unexpanded(value)) is not None:
+            raise ValueError(why)
         if is_signed(value):
             raise ValueError(
                 "the address of a Dask scheduler has no login; remove it, and use tls:// with certificates"
@@ -256,8 +259,10 @@ class Archive(_Model):
 class Fetch(_Model):
     """Downloads, and images that are elsewhere."""
 
-    folder: str = Field("downloads", description="where archives go that the source does not name by path")
-    mirror: str | None = Field(None, description="a folder or URL with all archives under their names, read instead")
+    folder: UserPath = Field("downloads", description="where archives go that the source does not name by path")
+    mirror: UserPath | None = Field(
+        None, description="a folder or URL with all archives under their names, read instead"
+    )
     connections: int = Field(4, ge=1, le=64, description="at most so many at once: the host is somebody's")
     bytes_per_second: int | None = Field(None, ge=1, description="null: no limit")
     requests_per_second: float | None = Field(None, gt=0, description="null: no limit")
@@ -315,7 +320,9 @@ class Config(_Model):
         default_factory=lambda: Hooks.model_validate({}), description="commands that a build runs; never the exit code"
     )
     on_error: Literal["fail", "skip"] = Field("fail", description="bad rows and files: stop, or count, list, leave out")
-    workdir: str = Field("work", min_length=1, description="index, plans and runs; never the source, never the target")
+    workdir: UserPath = Field(
+        "work", min_length=1, description="index, plans and runs; never the source, never the target"
+    )
 
     #: What the recipe is called: the config file's name without its ending, or the command that has none.
     _name: str | None = pydantic.PrivateAttr(None)

@@ -10,6 +10,7 @@ from pydantic import AliasChoices, ConfigDict, Field
 from pipeline.base import expression
 from pipeline.base.expression import NUMBER, TEXT, Condition
 from pipeline.base.terms import Split
+from pipeline.config.values import UserPath
 
 #: Columns of an object that a condition may name, with what they are: those of the index, and what follows from them.
 CONDITION_COLUMNS = {
@@ -157,10 +158,10 @@ class Background(_Model):
 class Select(_Model):
     """Which rows and images are taken. The steps are done in the order of these keys, and counted one by one."""
 
-    images: str | None = Field(
+    images: UserPath | None = Field(
         None, description="file of images to take, names or stems or keys: one a line, or CSV or Parquet with a column"
     )
-    exclude_images: str | None = Field(None, description="file of images to leave out, as `images`")
+    exclude_images: UserPath | None = Field(None, description="file of images to leave out, as `images`")
     objects: ObjectFilter = Field(
         default_factory=lambda: ObjectFilter.model_validate({}), description="limits of objects"
     )

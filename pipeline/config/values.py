@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import pydantic
+
+from pipeline.base.unexpanded import unexpanded
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -50,6 +54,16 @@ _WORDS = {
     "less_than_equal": "must be at most {le}",
     "string_pattern_mismatch": "must fit the pattern {pattern}",
 }
+
+
+def _written_out(path: str) -> str:
+    if (why := unexpanded(path)) is not None:
+        raise ValueError(why)
+    return path
+
+
+#: A path as a user writes it, or a URL.
+UserPath = Annotated[str, pydantic.AfterValidator(_written_out)]
 
 
 def shown(given: object) -> str:

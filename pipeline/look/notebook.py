@@ -26,6 +26,7 @@ from pipeline.reports.statistics import SIZES, Statistics
 from pipeline.runtime.progress import Progress
 from pipeline.stages.index.reader import frame_of
 from pipeline.stages.plan.dataset_files import documents, records
+from pipeline.storage import user_folder
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -53,9 +54,7 @@ def open_dataset(folder: str, workdir: str | None = None) -> LookedAt:
 
 
 def _opened(what: str | Config, workdir: str | None) -> LookedAt:
-    import platformdirs
-
-    workdir = workdir or platformdirs.user_cache_dir("coco-diy", appauthor=False)
+    workdir = workdir or user_folder("cache")
     progress = Progress(sys.stderr, quiet="ipykernel" not in sys.modules)
     return LookedAt(open_view(what, workdir, progress), progress)
 

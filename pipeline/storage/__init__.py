@@ -19,7 +19,7 @@ from pipeline.storage.embedded import embedded_name, image_locations
 from pipeline.storage.listing import UNREAD, UNUSABLE, Listing
 from pipeline.storage.local.folder import LocalFolder
 from pipeline.storage.local.pin import pinned
-from pipeline.storage.local.read import out_of, written_since
+from pipeline.storage.local.read import link_digests, out_of, written_since
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.walk import any_name, folder_time, list_linked
 from pipeline.storage.local.write import replace_with, write_pieces, write_with
@@ -34,9 +34,10 @@ from pipeline.storage.location import (
     Location,
     Results,
     WritableLocation,
+    is_packed,
 )
 from pipeline.storage.outputs import output_path
-from pipeline.storage.paths import is_in, is_same_location, local_path, real_path, within
+from pipeline.storage.paths import is_in, is_same_location, local_path, real_path, user_folder, within
 from pipeline.storage.registry import archive_of, begin_listings, locate, locate_below, locate_file, locate_writable
 from pipeline.storage.settling import settle_ns
 from pipeline.storage.spill import Spill
@@ -82,8 +83,10 @@ __all__ = [
     "image_locations",
     "is_in",
     "is_of_machine",
+    "is_packed",
     "is_page",
     "is_same_location",
+    "link_digests",
     "list_linked",
     "local_path",
     "locate",
@@ -105,6 +108,7 @@ __all__ = [
     "replace_with",
     "settle_ns",
     "storage_error",
+    "user_folder",
     "validator",
     "within",
     "write_pieces",

@@ -239,12 +239,16 @@ def _drop_undecodable(names: list[str], stats: list[int] | array[int], listing: 
 
 
 #: What `is_nobodys` searches for: how a name begins, and folders.
-_NOBODYS = ("._", "__MACOSX/", ".AppleDouble/", "@eaDir/")
+_NOBODYS = (
+    "._", "__MACOSX/", ".AppleDouble/", "@eaDir/",
+    "#recycle/", "$RECYCLE.BIN/", ".Trash-", ".Trashes/", "System Volume Information/", "lost+found/",
+)  # fmt: skip
 
 
 def is_nobodys(path: str) -> bool:
-    """Whether a system made the file beside another, with its name: macOS (on sticks, on shares and in archives,
-    AppleDouble), netatalk, or a Synology server, whose thumbnails are images.
+    """Whether the file is a system's: made beside another, with its name, by macOS (on sticks, on shares and in
+    archives, AppleDouble), netatalk or a Synology server, whose thumbnails are images; or deleted, or a disk's own.
+    A path that ends in / is that of a folder.
     """
     double, *folders = _NOBODYS
     return f"/{path}".rpartition("/")[2].startswith(double) or any(f"/{name}" in f"/{path}" for name in folders)

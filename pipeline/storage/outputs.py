@@ -6,6 +6,7 @@ import os
 import re
 
 from pipeline.base.errors import UsageError
+from pipeline.base.unexpanded import unexpanded
 
 #: So many bytes at the begin and the end of a file say whose it is.
 _ENDS = 4096
@@ -15,8 +16,11 @@ def output_path(option: str, path: str, ours: bytes) -> str:
     """The absolute path of the file `path`, which `option` names to be written.
 
     Raises `UsageError` where that is there, not empty, and has no match of `ours`, which all have that coco-diy wrote:
-    it may be an image or a label of any dataset. What is no file is not checked.
+    it may be an image or a label of any dataset. What is no file is not checked. So is a path that is not as a shell
+    would have made it.
     """
+    if (why := unexpanded(path)) is not None:
+        raise UsageError(f"{option} {path}: {why}")
     path = os.path.abspath(os.path.expanduser(path))
     if not os.path.isfile(path):
         return path

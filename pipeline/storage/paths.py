@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from typing import Literal
 
-from pipeline.base.errors import ConfigError
+from pipeline.base.errors import ConfigError, StorageError
 from pipeline.base.redaction import redact_url
 from pipeline.storage.address import parse, protocol_of
 
@@ -23,6 +24,20 @@ def local_path(url: str) -> str:
     if "\0" in path:
         raise ConfigError(f"{path}: a path holds no NUL")
     return path
+
+
+def user_folder(kind: Literal["cache", "state"]) -> str:
+    """The user's own folder of coco-diy for what is cached, or for what this machine remembers.
+
+    Raises `StorageError` where the user has no home, as one whom only a container knows.
+    """
+    import platformdirs
+
+    try:
+        find = platformdirs.user_cache_dir if kind == "cache" else platformdirs.user_state_dir
+        return find("coco-diy", appauthor=False)
+    except RuntimeError:
+        raise StorageError("this user has no home folder; set HOME to one") from None
 
 
 def is_same_location(one: str, other: str) -> bool:

@@ -300,5 +300,12 @@ def manifest() -> "pa.Schema":
     import pyarrow as pa
 
     keep = ("path", "kind", "key", "split", "size", "digest", "objects")
-    read = _schema(("content_digest", "digest", True, "XXH3-128 of an image's content; null where it was not read"))
+    read = _schema(
+        (
+            "content_digest",
+            "digest",
+            True,
+            "XXH3-128 of an image's content, or of where its link leads; null: not known",
+        )
+    )
     return pa.schema([*(wanted().field(name) for name in keep), read.field(0)])

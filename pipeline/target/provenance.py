@@ -27,11 +27,11 @@ def digest(content: bytes) -> str:
 def remember(content: bytes) -> None:
     """Note that this machine wrote `content`.
 
-    Where the state folder cannot be written to, nothing is noted: a repair then asks for a config.
+    Where the user has no state folder, or it cannot be written to, nothing is noted: a repair then asks for a config.
     """
-    folder = _folder()
     wanted = digest(content)
     with contextlib.suppress(StorageError):
+        folder = _folder()
         names = folder.flat_names("")
         folder.write_many([f"{time.time_ns():020d}-{wanted}"], [b""])
         same = [name for name in names if name.endswith(wanted)]
@@ -40,11 +40,10 @@ def remember(content: bytes) -> None:
 
 def is_ours(wanted: str) -> bool:
     """Whether this machine wrote what has the digest `wanted`."""
-    return any(name.endswith(f"-{wanted}") for name in _folder().flat_names(""))
+    with contextlib.suppress(StorageError):
+        return any(name.endswith(f"-{wanted}") for name in _folder().flat_names(""))
+    return False
 
 
 def _folder() -> storage.WritableLocation:
-    import platformdirs
-
-    folder = os.environ.get("COCO_DIY_STATE") or platformdirs.user_state_dir("coco-diy", appauthor=False)
-    return storage.locate_writable(folder).own("manifests")
+    return storage.locate_writable(os.environ.get("COCO_DIY_STATE") or storage.user_folder("state")).own("manifests")

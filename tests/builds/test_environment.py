@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.conftest import Run
 from tests.support.helpers import PROJECT, contents, write_file
 
 
@@ -96,3 +98,20 @@ def test_arrow_takes_memory_from_glibc_unless_the_user_chose(config: Path, chose
     write_file(config.parent / "pool.py", _POOL)
     done = shell(f"{chosen} {sys.executable} pool.py build c.yaml -q", config.parent)
     assert done.stdout == f"0 {pool}\n", done.stderr
+
+
+def test_a_user_without_a_home(config: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one whom a container is given by number: a build needs none, and other commands name the cure."""
+
+    def unknown(*_: object) -> object:
+        raise KeyError
+
+    for name in ("HOME", "COCO_DIY_STATE", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.chdir(config.parent)
+    run("build", config, code=0)
+    assert "this user has no home folder; set HOME to one" in run("stats", "out", code=1).err
+    run("stats", "out", "--workdir", "work", code=0)
+    run("verify", "out", "--deep", code=0)
+    assert not (config.parent / "~").exists()

@@ -241,6 +241,10 @@ def test_files_of_systems_are_nobodys(tmp_path: Path, run: Run, archived: bool, 
                 ".AppleDouble/",
                 "@eaDir/",
                 "@eaDir/x.png/THUMB_",
+                ".Trash-1000/files/",
+                "$RECYCLE.BIN/S-1-5-21/",
+                "#recycle/",
+                "lost+found/",
             )
         }
     if archived:
@@ -253,6 +257,7 @@ def test_files_of_systems_are_nobodys(tmp_path: Path, run: Run, archived: bool, 
         for name, data in files.items():
             write_file(tmp_path / "src" / name, data)
         os.symlink("nowhere", tmp_path / "src/labels/train/._gone.txt")
+        os.symlink("lost+found", tmp_path / "src/images/train/lost+found/again")  # nobody looks into it
         source = {"names": str(tmp_path / "n.yaml"), "root": str(tmp_path / "src"), "splits": {"train": "train"}}
     configured = config(tmp_path, source=source, select={"backgrounds": "unlabelled", "check_images": level})
     told = run("build", configured, "--json").json

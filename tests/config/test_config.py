@@ -71,6 +71,33 @@ def load(folder: Path, text: str, *overrides: str) -> Config:
     return load_config(write_file(folder / "c.yaml", text), overrides)
 
 
+@pytest.mark.parametrize(
+    "key", ["target.root", "workdir", "source.root", "source.names", "fetch.folder", "split.table"]
+)
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("$HOME/x", r"\$HOME is not expanded here; write the path out"),
+        ("/data/${USER}/x", r"\$\{USER\} is not expanded here; write the path out"),
+        ("runs-$SLURM_JOB_ID", r"\$SLURM_JOB_ID is not expanded here; write the path out"),
+        ("~nobody-is-called-so/x", "no user of this machine is called 'nobody-is-called-so'; write the path out"),
+    ],
+)
+def test_what_a_shell_would_have_replaced(tmp_path: Path, key: str, path: str, why: str) -> None:
+    """No folder is made that is called so."""
+    extra = ["split={train: 0.5, val: 0.5}"] if key == "split.table" else []
+    with pytest.raises(ConfigError, match=f"{re.escape(f'--set {key}={path}')}: {re.escape(key)}: {why}"):
+        load(tmp_path, MINIMAL, *extra, f"{key}={path}")
+
+
+@pytest.mark.parametrize("path", ["~/x", "a$", "cost$5", "$a/x", "./~b/x", "~b/x", "C$/x", "s3://bucket/$a"])
+def test_a_folder_that_is_called_as_a_variable_is(tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("$a", "~b"):
+        (tmp_path / name).mkdir()
+    assert load(tmp_path, MINIMAL, f"target.root={path}").target.root == path
+
+
 def test_minimal_config_has_the_defaults_of_the_design(tmp_path: Path) -> None:
     found = load(tmp_path, MINIMAL)
     told = found.model_dump()

@@ -105,6 +105,12 @@ def test_an_option_replaces_nothing_that_is_not_ours(
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("option", ["-o", "--log-file"])
+def test_an_option_makes_no_folder_that_is_called_as_a_variable(own_subset: Subset, run: Run, option: str) -> None:
+    told = run("report", own_subset.config, option, "$HOME/x.html", code=2).err
+    assert f"{option} $HOME/x.html: $HOME is not expanded here; write the path out" in told
+
+
 @pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.webp", "x.html"])
 def test_what_is_ours_is_made_anew(own_subset: Subset, run: Run, tmp_path: Path, name: str) -> None:
     command = "report" if name.endswith("html") else "show"

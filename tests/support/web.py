@@ -36,7 +36,11 @@ http {{
   server {{
     listen 127.0.0.1:{port}{secure};
     location / {{ root {folder}/www; }}
-    location /whole/ {{ alias {folder}/www/; max_ranges 0; }}
+    location /whole/ {{ alias {folder}/www/; max_ranges 0; gzip on; gzip_types *; gzip_min_length 1; }}
+    location /as_gzip/ {{ alias {folder}/www/; add_header Content-Encoding x-gzip; }}
+    location /by_proxy/ {{
+      proxy_pass http://127.0.0.1:{port}/whole/; proxy_http_version 1.1; proxy_set_header Accept-Encoding gzip;
+    }}
     location /slow/ {{ alias {folder}/www/; limit_req zone=slow burst=4 nodelay; }}
   }}
 }}
@@ -94,8 +98,10 @@ def serving(handler: Callable[..., Any], secure: ssl.SSLContext | None = None) -
 
 @dataclass
 class Nginx:
-    """A real nginx with `folder`/www as its root; ``/whole/`` gives the same files without ranges.
+    """A real nginx with `folder`/www as its root.
 
+    ``/whole/`` gives the same files without ranges, ``/by_proxy/`` so, too, by a proxy that has them compressed, and
+    ``/as_gzip/`` says of all that they are (as Apache's ``AddEncoding`` does of NAME.gz).
     With `secure` it speaks HTTP/2 over TLS alone, with a `certificate` that nobody signed.
     """
 

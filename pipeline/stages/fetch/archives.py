@@ -17,6 +17,7 @@ from pipeline import storage
 from pipeline.base.errors import ConfigError, DataError, StorageError, UnknownNameError, unknown
 from pipeline.base.humanize import noun, plural
 from pipeline.base.redaction import redact_url
+from pipeline.base.unexpanded import unexpanded
 from pipeline.config.model import Archive, Config, SplitFolders
 from pipeline.job.limits import limits
 from pipeline.job.resolve import resolve
@@ -73,6 +74,8 @@ def needed(config: Config, names: Sequence[str] = (), *, as_folders: bool = Fals
                 path = storage.archive_of(url, source.root)
                 if path is None:
                     continue
+                if (why := unexpanded(path)) is not None:
+                    raise ConfigError(f"source.splits.{split}: {url}: {why}")
                 if os.path.basename(path) in known:
                     add(os.path.basename(path), path)
                 elif not os.path.exists(path):
@@ -102,6 +105,8 @@ def fetch(
     `remove_archives` those are deleted afterwards. Files there that differ from the archive's stop it before it writes
     any, unless it may `overwrite` them.
     """
+    if into is not None and (why := unexpanded(into)) is not None:
+        raise ConfigError(f"--into {into}: {why}")
     root = storage.local_path(into) if into is not None else _root(config) if extract else None
     files = needed(config, names, as_folders=into is not None)
     if not files:

@@ -250,7 +250,7 @@ class _FromWeb(_Transport):
             if offset == 0 and state.ranges:
                 raise _Whole  # it broke, and comes from the start again
             if offset == 0:
-                self._refuse_page(first.headers, pieces)
+                self._refuse_other(first.headers, b"".join(pieces[:2]))
             if not state.ranges:
                 self._learn(first, state)
             elif not self._is_same(state, first.headers):  # it broke, and goes on with another file
@@ -287,11 +287,21 @@ class _FromWeb(_Transport):
                 "not be all of it; set size or sha256 in fetch.archives"
             )
 
-    def _refuse_page(self, headers: dict[str, str], pieces: Sequence[bytes]) -> None:
-        """Raise `StorageError` where the server sends a web page, as for a login, instead of the file."""
-        if self.wanted.path.lower().endswith((".html", ".htm")):
+    def _refuse_other(self, headers: dict[str, str], head: bytes) -> None:
+        """Raise `StorageError` where the server sends the gzip of the file, or a web page, as for a login, instead.
+
+        What is called NAME.gz, or NAME.tgz, is a gzip, though servers that go by names call it a compressed NAME.
+        """
+        name = self.wanted.path.lower()
+        if storage.is_packed(head, headers.get("content-encoding")) and not name.endswith("gz"):
+            raise StorageError(
+                f"{self.wanted.shown}: the server sends the file compressed (Content-Encoding: gzip), though it was "
+                f"not asked to; get it to {self.wanted.path} with `curl --compressed`, or name another mirror with "
+                "fetch.mirror"
+            )
+        if name.endswith((".html", ".htm")):
             return
-        if headers.get("content-type", "").lower().startswith("text/html") or storage.is_page(b"".join(pieces[:2])):
+        if headers.get("content-type", "").lower().startswith("text/html") or storage.is_page(head):
             raise StorageError(
                 f"{self.wanted.shown}: the server sends a web page, perhaps a login, and not the file; "
                 "get it with a browser, or name another mirror with fetch.mirror"

@@ -6,8 +6,8 @@ The plan is a value: the dry run, the resume point, the record and what a test a
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.base.digest import digest_of
@@ -149,6 +149,46 @@ def losses(plan: pa.Table, manifest: pa.Table) -> Loss:
         found.replaced = len(again)
         found.names = [*found.names, *again.slice(0, _NAMES).to_pylist()][:_NAMES]
     return found
+
+
+#: What `passed_on` takes of a plan.
+PASSED_ON = ("path", "kind", "key", "split", "action", "size")
+
+
+def passed_on(loss: Loss, plan: pa.Table, before: Collection[str], prefixes: Sequence[str]) -> Loss:
+    """`loss` without the files of images that went from one split of the source to another: they have other keys now.
+
+    Such an image has the name, without what its key begins with (`prefixes`), and the size of one whose path was not
+    there `before`. `plan` is that of all buckets, the columns `PASSED_ON`.
+    """
+
+    def called(row: Mapping[str, Any]) -> tuple[str, str, str, int | None]:
+        prefix = next((prefix for prefix in prefixes if row["key"].startswith(prefix)), "")
+        return row["kind"], row["key"].partition("/")[0], row["key"].removeprefix(prefix), row["size"]
+
+    rows = plan.to_pylist()
+    there = {(row["kind"], row["key"]) for row in rows if row["action"] != Action.DELETE}
+    coming: dict[tuple[str, str, str, int | None], list[str]] = {}
+    for row in rows:
+        if row["action"] in (Action.WRITE, Action.COPY) and row["path"] not in before:
+            coming.setdefault(called(row), []).append(row["split"])
+    lost, went, sides = [], set[str](), set[tuple[str, str, str]]()
+    for row in rows:
+        if row["action"] == Action.DELETE and (row["kind"], row["key"]) not in there:
+            if splits := coming.get(called(row)):
+                went.add(row["path"])
+                sides.add((called(row)[2], row["split"], splits.pop()))
+            else:
+                lost.append(row)
+    moved = sorted(side for side in sides if side[1] != side[2])
+    return replace(
+        loss,
+        lost=len(lost),
+        images=len({row["key"] for row in lost}),
+        names=[name for name in loss.names if name not in went] or [row["path"] for row in lost][:_NAMES],
+        moved=loss.moved + len(moved),
+        sides=sorted([*loss.sides, *moved])[:_NAMES],
+    )
 
 
 def as_manifest(plan: pa.Table, failed: set[str], digests: Mapping[str, bytes]) -> pa.Table:

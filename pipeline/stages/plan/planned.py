@@ -77,7 +77,7 @@ def remote_images(job: Job, folder: str, buckets: int) -> dict[str, list[str]]:
 
 @dataclass
 class Planned:
-    """A plan by bucket in `folder`, its counts, and the `conflicts` that stop it.
+    """A plan by bucket in `folder`, its counts, what it takes from the target, and the `conflicts` that stop it.
 
     `meta` are (action, path) of files that belong to no image, `contents` those that are wanted. Parts in `sources`
     name all images; `doubled` are the keys of each image file that several label files label.
@@ -87,6 +87,7 @@ class Planned:
     buckets: int
     summaries: list[BucketSummary]
     totals: PlanCounts
+    loss: Loss
     meta: list[tuple[str, str]]
     contents: dict[str, MetaFile]
     conflicts: list[str]
@@ -116,11 +117,6 @@ class Planned:
     def changes(self) -> int:
         """Files to write, copy or delete."""
         return sum(s.changes for s in self.summaries) + sum(action != "keep" for action, _ in self.meta)
-
-    @functools.cached_property
-    def loss(self) -> Loss:
-        """What it takes from the target, bucket by bucket."""
-        return Loss.of_all([s.loss for s in self.summaries])
 
     @functools.cached_property
     def problems(self) -> list[Problem]:

@@ -24,7 +24,7 @@ from pipeline.stages.plan.backgrounds import beyond_buckets, write_excluded
 from pipeline.stages.plan.balance import record_facts, taken_away
 from pipeline.stages.plan.brake import target_brake, target_loss
 from pipeline.stages.plan.bucket import group_bucket, plan_bucket, touched_folder
-from pipeline.stages.plan.compare import compare, summarise
+from pipeline.stages.plan.compare import PASSED_ON, Loss, compare, passed_on, summarise
 from pipeline.stages.plan.conflicts import conflicts_of_layout, conflicts_of_meta
 from pipeline.stages.plan.context import PlanContext, plan_context
 from pipeline.stages.plan.dataset_files import assemble, records_folder
@@ -37,7 +37,9 @@ from pipeline.stages.plan.planned import Planned, remote_images
 from pipeline.stages.plan.report import plan_report, refuse
 from pipeline.stages.plan.shaping import obey_lists, shaped
 from pipeline.stages.plan.summary import BucketSummary, PlanCounts
+from pipeline.stages.select.parts import read_parts
 from pipeline.stages.select.split_table import SplitDecision, by_hash, by_table, duplicate_stems
+from pipeline.tables import schema
 from pipeline.tables.schema import UNKNOWN, part_name
 from pipeline.target.manifest import TargetState
 
@@ -93,6 +95,7 @@ def plan_subset(
         context.buckets,
         summaries,
         totals,
+        _loss(context, summaries),
         meta,
         contents,
         sorted(conflicts),
@@ -104,6 +107,17 @@ def plan_subset(
         shape,
         kept,
     )
+
+
+def _loss(context: PlanContext, summaries: Sequence[BucketSummary]) -> Loss:
+    """What the plan takes from the target; an image that has another key than before is not lost."""
+    loss = Loss.of_all([summary.loss for summary in summaries])
+    if not loss.lost:
+        return loss
+    state, buckets = context.state, range(context.buckets)
+    before = {path for b in buckets for path in state.rows(b, context.buckets)["path"].to_pylist()}
+    plan = read_parts(context.plan_dir, context.buckets, schema.plan(), PASSED_ON)
+    return passed_on(loss, plan, before, tuple(state.prefixes.values()))
 
 
 def _refuse_without_images(job: Job) -> None:

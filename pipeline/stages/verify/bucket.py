@@ -45,9 +45,8 @@ class Difference:
 def verify_bucket(state: TargetState, classes: int, deep: bool, bucket: int) -> tuple[list[Difference], list[str]]:
     """Compare one bucket of the target with its manifest; returns differences and the paths that are ours.
 
-    Presence and size of every file; with `deep` also the digests of labels and of images that were copied. What links
-    lead to was never read, and is not here: it must be older than the manifest. `classes` is how many names there are:
-    no object may have an id beyond.
+    Presence and size of every file; with `deep` also the digests of labels and of images that were copied, and which
+    links there are. `classes` is how many names there are: no object may have an id beyond.
     """
     recorded = state.rows(bucket, state.base.buckets)
     found = [*damaged(damaged_parts(state, bucket)), *_compare(state, recorded, classes, deep=deep)]
@@ -60,32 +59,57 @@ def damaged(paths: Sequence[str]) -> list[Difference]:
 
 
 def _compare(state: TargetState, recorded: pa.Table, classes: int, *, deep: bool) -> Iterator[Difference]:
-    root, made = state.root, state.manifest
-    home = made.config["target"].get("root", "") if made is not None else ""
-    at_home = storage.is_same_location(home, root.url)  # a copy has times of its own
     paths = recorded["path"].to_pylist()
-    columns = [recorded[name].to_pylist() for name in ("kind", "size", "digest", "content_digest", "objects")]
-    found_sizes = root.sizes(paths)
-    expectations = [digest if kind == Kind.LABEL else read for kind, _, digest, read, _ in zip(*columns, strict=True)]
-    there = zip(paths, expectations, found_sizes, strict=True)
-    known = [path for path, expected, size in there if expected is not None and size is not None]
-    contents = dict(zip(known, root.content_digests(known), strict=True)) if deep else {}
-    linked = [path for path, expected in zip(paths, expectations, strict=True) if expected is None]
-    written = storage.written_since(root.local, linked, MANIFEST_PATH) if deep and at_home and root.local else set()
-    rows = zip(paths, found_sizes, expectations, *columns, strict=True)
-    for path, found, expected, _, size, digest, _, objects in rows:
+    found_sizes = state.root.sizes(paths)
+    changed = _changed(state, recorded, found_sizes) if deep else {}
+    columns = [recorded[name].to_pylist() for name in ("size", "digest", "objects")]
+    for path, found, size, digest, objects in zip(paths, found_sizes, *columns, strict=True):
         if digest == UNKNOWN:
             yield Difference(path, "unfinished", REASONS["unfinished"])
         elif found is None:
             yield Difference(path, "missing", REASONS["missing"])
         elif size is not None and found != size:
             yield Difference(path, "size", f"has {plural(found, 'byte')} instead of {size:,}")
-        elif deep and expected is not None and contents[path] != expected:
-            yield Difference(path, "content", REASONS["content"])
-        elif path in written:
-            yield Difference(path, "content", "was written to since the build")
+        elif path in changed:
+            yield Difference(path, "content", changed[path])
         elif objects and max(class_id for class_id, _ in objects) >= classes:
             yield Difference(path, "class", REASONS["class"])
+
+
+def _changed(state: TargetState, recorded: pa.Table, sizes: Sequence[int | None]) -> dict[str, str]:
+    """Why files are not as they were put there, by path: contents are read, and links must be those that were made.
+
+    `sizes` are those found, None for what is not there. What a link leads to was never read: it must be older than the
+    manifest. A copy of the target has links and times of its own.
+    """
+    import pyarrow.compute as pc
+
+    root, made = state.root, state.manifest
+    target = made.config["target"] if made is not None else {}
+    home = root.local if root.local and storage.is_same_location(target.get("root", ""), root.url) else None
+    images = recorded.filter(pc.equal(recorded["kind"], Kind.IMAGE.value))["path"].to_pylist()
+    images = images if target.get("images") in ("hardlink", "symlink") else []
+    links = dict(zip(images, storage.link_digests(home, images) if home else [None] * len(images), strict=True))
+    contents: dict[str, bytes] = {}
+    unread: list[str] = []
+    columns = [recorded[name].to_pylist() for name in ("path", "kind", "digest", "content_digest")]
+    for path, kind, digest, read, size in zip(*columns, sizes, strict=True):
+        expected = digest if kind == Kind.LABEL else read
+        if size is None:
+            continue
+        if expected is None or (path in links and links[path] in (None, expected)):
+            unread.append(path)
+        else:
+            contents[path] = expected
+    changed = {
+        path: "is not the link that was made" if path in links else REASONS["content"]
+        for path, content in zip(contents, root.content_digests([*contents]), strict=True)
+        if content != contents[path]
+    }
+    if home:
+        written = storage.written_since(home, unread, MANIFEST_PATH)
+        changed |= dict.fromkeys(written, "was written to since the build")
+    return changed
 
 
 def verify_meta(state: TargetState, *, deep: bool) -> list[Difference]:

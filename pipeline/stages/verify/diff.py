@@ -115,11 +115,12 @@ def _changed_files(before: TargetState, after: TargetState) -> dict[str, list[st
     sides = []
     for state in (before, after):
         files: dict[str, tuple[Any, ...]] = {}
+        copied = state.manifest is not None and state.manifest.config["target"].get("images", "copy") == "copy"
         for bucket in range(state.base.buckets):
             rows = state.rows(bucket, state.base.buckets)
             columns = (rows[c].to_pylist() for c in ("path", "kind", "size", "digest", "content_digest"))
             files |= {
-                path: (size, digest if kind == "label" else read)
+                path: (size, digest if kind == "label" else read if copied else None)
                 for path, kind, size, digest, read in zip(*columns, strict=True)
             }
         sides.append(files)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import stat
 import struct
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +23,7 @@ from pipeline.storage.archives.directory import CRC, DAMAGED, SIZE
 from pipeline.storage.archives.members import in_order, opened, read_begin, read_directory, read_member
 from pipeline.storage.archives.table import cache_table, cached_table, know_table, known_table
 from pipeline.storage.listing import Listing, is_nobodys
+from pipeline.storage.local.read import is_there
 from pipeline.storage.location import (
     MAX_IMAGE_BYTES,
     Fetched,
@@ -118,7 +120,7 @@ class ZipFolder(Location):
 
     def exists(self) -> bool:
         """See `Location.exists`; whether the archive has the folder is known when it is listed."""
-        return os.path.isfile(self.archive)
+        return is_there(self.archive, stat.S_ISREG)
 
     def has_files(self) -> bool:
         """See `Location.has_files`."""

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.base.errors import Interrupted, StorageError
@@ -14,6 +14,7 @@ from pipeline.base.os_errors import hits_all, storage_error
 from pipeline.runtime.interrupt import STOP, STOPPED, check_stop
 from pipeline.runtime.spare import spare_processors
 from pipeline.storage.local.file_copy import FileCopier
+from pipeline.storage.local.read import link_digest
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.write import (
     CHANGED,
@@ -35,6 +36,21 @@ _COUNTED = 32
 
 #: So many folders stay open; a file of a further one opens it for itself.
 _OPEN_FOLDERS = 32
+
+#: `Copies.how` of what `gather` brought.
+_CACHED = "cached"
+
+#: What hard links meet that the file system, or who may make them, does not allow.
+_NO_LINK = {
+    errno.EXDEV: "it is another file system",
+    errno.EPERM: "this system allows no link to a file of another user's, or its file system has none",
+    errno.EOPNOTSUPP: "its file system has none",
+    errno.ENOSYS: "its file system has none",
+}
+
+_COPY = "set target.images to copy or symlink"
+
+_Put = Callable[[str, str, int, int | None], tuple[str | None, bytes]]
 
 #: Descriptors of a folder and of that for temporary files, its path, and what closes both where it does not stay open.
 _Folder = tuple[int, int, str, contextlib.ExitStack | None]
@@ -194,7 +210,9 @@ class _OneFolder:
         """Put `files` into the folder, see `opened` for its `fds`, and note each in `results`."""
         fd, temp_fd = fds
         copier, temporary = FileCopier(temp_fd), temporary_name()
-        put = {"copy": copier.copy, "hardlink": _hardlink_one, "symlink": _symlink_one}[self.copies.how]
+        put = {"copy": copier.copy, "hardlink": _hardlink_one, "symlink": _symlink_one, _CACHED: _cached_by(copier)}[
+            self.copies.how
+        ]
         sources, direct, stopped = self.sources, self.direct, STOP.is_set
         paths, sizes = self.copies.paths, self.copies.sizes
         digests, done = results.digests, 0
@@ -228,16 +246,16 @@ class _OneFolder:
 
     def _rename(self, temporary: str, name: str, temp_fd: int, fd: int) -> None:
         rename_temporary(temporary, name, temp_fd, fd)
-        if self.copies.how == "hardlink":  # renaming one link of a file onto another leaves both
+        if self.copies.how in ("hardlink", _CACHED):  # renaming one link of a file onto another leaves both
             clean(temporary, temp_fd)
 
     def _reason(self, error: OSError, source: str, name: str) -> str:
         """Why `source` was not put there under its `name`; raises what hits all files."""
-        if error.errno == errno.EXDEV:
-            raise StorageError(
-                f"{source}: cannot be hard-linked into {self.folder}: it is another file "
-                "system; set target.images to copy or symlink"
-            ) from None
+        linked = self.copies.how == "hardlink" and os.path.lexists(source)
+        if linked and error.errno in _NO_LINK:
+            raise StorageError(f"{source}: cannot be hard-linked into {self.folder}: {_NO_LINK[error.errno]}; {_COPY}")
+        if linked and error.errno == errno.EMLINK:
+            return f"has as many hard links as its file system can count; {_COPY}"
         if hits_all(error) and not _source_refused(source):
             raise storage_error(error, os.path.join(self.folder, name), "written") from None
         _raise_if_gone(source)
@@ -272,7 +290,8 @@ def link_cached(root: Root, copies: Copies, *, scratch: Root | None = None, dire
         if copies.how == "copy" and not whole and not _can_link(folder.join(cached[0]), root, scratch):
             break  # all are copied: what is cached is read once
         whole[i] = cached
-    here = replace(copies.some([*whole]), origin=folder, names=[name for name, _ in whole.values()], how="hardlink")
+    how = "hardlink" if copies.how == "hardlink" else _CACHED
+    here = replace(copies.some([*whole]), origin=folder, names=[name for name, _ in whole.values()], how=how)
     results = copy_many(root, here, scratch=scratch, direct=direct)
     if copies.how == "copy":
         digests = zip(here.paths, (digest for _, digest in whole.values()), strict=True)
@@ -309,12 +328,23 @@ def _source_refused(source: str) -> bool:
     return not os.access(source, os.R_OK)
 
 
+def _cached_by(copier: FileCopier) -> _Put:
+    """What puts a file that was brought to this machine elsewhere: by a link, or a copy where there can be none."""
+
+    def put(source: str, temporary: str, fd: int, size: int | None) -> tuple[str | None, bytes]:
+        try:
+            return _hardlink_one(source, temporary, fd, size)
+        except OSError:
+            return copier.copy(source, temporary, fd, size)
+
+    return put
+
+
 def _hardlink_one(source: str, temporary: str, fd: int, size: int | None) -> tuple[str | None, bytes]:
     clean(temporary, fd)
     os.link(os.path.realpath(source), temporary, dst_dir_fd=fd)
-    if size is not None and os.stat(temporary, dir_fd=fd).st_size != size:
-        return CHANGED, b""
-    return None, b""
+    made = os.stat(temporary, dir_fd=fd)
+    return None if size in (None, made.st_size) else CHANGED, link_digest(made.st_ino)
 
 
 def _symlink_one(source: str, temporary: str, fd: int, size: int | None) -> tuple[str | None, bytes]:
@@ -322,4 +352,4 @@ def _symlink_one(source: str, temporary: str, fd: int, size: int | None) -> tupl
     if size is not None and os.stat(source).st_size != size:
         return CHANGED, b""
     os.symlink(source, temporary, dir_fd=fd)
-    return None, b""
+    return None, link_digest(source)

@@ -25,6 +25,7 @@ from pipeline.storage.local.read import (
     exist_many,
     fetch_many,
     fingerprints,
+    is_there,
     peek_many,
     read_many,
     read_parts,
@@ -75,7 +76,7 @@ class LocalFolder(WritableLocation):
 
     def exists(self) -> bool:
         """See `Location.exists`."""
-        return os.path.isdir(self.local)
+        return is_there(self.local)
 
     def listing(self, suffixes: frozenset[str], *, with_stats: bool, spill: Spill | None = None) -> Listing:
         """See `Location.listing`; the numbers are size, mtime_ns, ctime_ns and inode."""

@@ -10,8 +10,9 @@ import stat
 import struct
 import time
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+from pipeline.base.digest import digest_of
 from pipeline.base.errors import StorageError
 from pipeline.base.os_errors import storage_error
 from pipeline.base.stale import with_new_handle
@@ -31,6 +32,19 @@ _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 #: Spans that are read between two checks whether the run is to stop.
 _SPANS = 4096
+
+
+def is_there(path: str, is_kind: Callable[[int], bool] = stat.S_ISDIR) -> bool:
+    """Whether a folder (or another kind, see `stat.S_ISREG`) is at `path`.
+
+    Raises `StorageError` where nobody knows: of a server that does not answer nothing is lost.
+    """
+    try:
+        return is_kind(with_new_handle(lambda: os.stat(path)).st_mode)
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            return False
+        raise storage_error(error, path, "read") from None
 
 
 def read_many(
@@ -281,6 +295,24 @@ def content_digest(path: str) -> bytes | None:
     except OSError:
         return None
     return state.digest()
+
+
+def link_digest(where: str | int) -> bytes:
+    """What is recorded of a link: XXH3-128 of `where` a symbolic one leads, or of the inode that a hard one is."""
+    return digest_of(os.fsencode(str(where)))
+
+
+def link_digests(root: str, paths: Sequence[str]) -> list[bytes | None]:
+    """`link_digest` of each of `paths` below `root`, as they are now; None for one that is not there."""
+    found: list[bytes | None] = []
+    for path in paths:
+        full = os.path.join(root, path)
+        try:
+            s = os.lstat(full)
+            found.append(link_digest(os.readlink(full) if stat.S_ISLNK(s.st_mode) else s.st_ino))
+        except OSError:
+            found.append(None)
+    return found
 
 
 def out_of(folder: str, root: str, paths: Sequence[str]) -> list[str]:

@@ -57,7 +57,7 @@ def list_folder(folder: str, suffixes: frozenset[str], *, with_stats: bool, spil
             for entry in entries:
                 name = entry.name
                 if not (single and name.endswith(single)) and name[name.rfind(".") :].lower() not in suffixes:
-                    if _leads_to(entry.is_dir):
+                    if _leads_to(entry.is_dir) and not is_nobodys(f"{prefix}{name}/"):
                         below.append(name)
                         if entry.is_symlink():
                             links.add(os.path.join(path, name, ""), prefix + name)

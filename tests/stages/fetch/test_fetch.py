@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import gzip
 import hashlib
 import http.server
 import itertools
@@ -30,7 +31,8 @@ from pipeline.config.model import Config, SplitFolders
 from pipeline.config.templates import available
 from pipeline.runtime.progress import Progress
 from pipeline.stages.fetch.archives import fetch, needed
-from pipeline.storage import Traits, retry
+from pipeline.stages.fetch.download import Download, Wanted
+from pipeline.storage import Limits, Traits, retry
 from tests.conftest import Run
 from tests.support.archives import pack
 from tests.support.helpers import PROJECT, contents, snapshot, write_file
@@ -84,6 +86,37 @@ def test_a_file_by_ranges_and_whole(tmp_path: Path, nginx: Nginx, where: str) ->
     assert left(tmp_path) == ["blob.bin"]
     assert get(config)["files"][0]["status"] == "there"
     assert nginx.log() == []
+
+
+@pytest.mark.parametrize(
+    ("url", "packed", "name", "refused"),
+    [
+        ("by_proxy/a.json", False, "a.json", True),
+        ("as_gzip/a.json", True, "a.json", True),
+        ("as_gzip/a.tgz", True, "a.json", True),
+        ("as_gzip/a.json", False, "a.json", False),  # it is said, and is not so
+        ("as_gzip/a.tgz", True, "a.tgz", False),
+        ("as_gzip/a", True, "a.json.GZ", False),
+        ("a.json", False, "a.json", False),
+        ("a.json.gz", True, "a.json.gz", False),
+    ],
+)
+def test_what_a_server_compresses(
+    tmp_path: Path, nginx: Nginx, url: str, name: str, *, packed: bool, refused: bool
+) -> None:
+    """A file is never its gzip; a gzip is one, whatever a server says of it."""
+    content = b'{"images": []}' * 1000
+    content = gzip.compress(content) if packed else content
+    write_file(nginx.www / Path(url).name, content)
+    path = tmp_path / name
+    download = Download(Wanted(f"{nginx.url}/{url}", str(path)), Limits())
+    if refused:
+        with pytest.raises(StorageError, match=r"sends the file compressed \(Content-Encoding: gzip\)"):
+            download.run(lambda size, here: lambda more: None)
+        assert not path.exists()
+    else:
+        download.run(lambda size, here: lambda more: None)
+        assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize("origin", ["server", "folder"])
@@ -525,6 +558,19 @@ def test_what_is_needed_follows_from_the_config(tmp_path: Path) -> None:
     data["source"]["splits"]["train"]["labels"] = "zip://a::in/unknown.zip"
     with pytest.raises(ConfigError, match=r"does not say where to get 'unknown.zip'"):
         needed(validate(data, "here"))
+
+
+def test_no_folder_is_made_that_is_called_as_a_variable(tmp_path: Path, run: Run) -> None:
+    config = config_of(tmp_path, "https://example.org/a.zip")
+    labels = "zip://x::$HOME/blob.bin"
+    config = validate(config.model_dump() | {"source": {"splits": {"train": {"labels": labels}}}}, "here")
+    with pytest.raises(
+        ConfigError, match=r"source.splits.train: zip://x::\$HOME/blob.bin: \$HOME is not expanded here"
+    ):
+        needed(config)
+    path = write_file(tmp_path / "c.yaml", yaml.safe_dump(config.model_dump(mode="json")))
+    told = run("fetch", path, "--extract", "--into", "~nobody-is-called-so/x", code=2).err
+    assert "--into ~nobody-is-called-so/x: no user of this machine is called 'nobody-is-called-so'" in told
 
 
 def test_the_ready_config_knows_the_tutorials_archives(tmp_path: Path) -> None:

@@ -278,6 +278,44 @@ def test_what_a_changed_recipe_takes_away_is_told_and_done(made: Subset) -> None
     made.build("--set", "classes=[car]")
 
 
+@pytest.mark.parametrize("images", ["copy", "none"])
+@pytest.mark.parametrize("how", ["folders", "lists"])
+def test_images_that_go_to_another_split_are_no_loss(
+    tmp_path: Path, make_subset: MakeSubset, how: str, images: str
+) -> None:
+    """Their keys are others then; what comes has their names and sizes. What does not come is a loss as ever."""
+    source = a_source(tmp_path / "source", val=0)
+    train = sorted((source / "images/train2017").iterdir())
+    splits = {"train": "train.txt", "val": "val.txt"} if how == "lists" else {"train": "train2017", "val": "val2017"}
+
+    def assign(count: int) -> None:
+        """The first `count` images are of val, the others of train."""
+        write_file(source / "val.txt", "\n".join(map(str, train[:count])))
+        write_file(source / "train.txt", "\n".join(map(str, train[count:])))
+        for number, image in enumerate(train if how == "folders" else ()):
+            folders = ("val2017", "train2017") if number < count else ("train2017", "val2017")
+            for path in (image, source / "labels/train2017" / f"{image.stem}.txt"):
+                here, there = (path.parents[1] / folder / path.name for folder in folders)
+                if there.exists():
+                    there.rename(here)
+
+    assign(10)
+    keys = {"names": str(source / "coco.yaml"), "root": str(source), "splits": splits}
+    target = {"root": str(tmp_path / "subset"), "images": images, "max_delete": "20%"}
+    subset = make_subset(source, classes=list(CLASSES), source=keys, target=target)
+    subset.build()
+    assign(50)
+    told = subset.build()
+    assert told["subset"]["val"]["images"] == 50
+    assert (told["lost"]["files"], told["lost"]["images"], told["lost"]["names"]) == (0, 0, [])
+    assert [text for text in told["warnings"] if "40 images in another split than before: 0010 (train to val)" in text]
+    assign(10)
+    for image in train[:20]:
+        next((source / "labels").rglob(f"{image.stem}.txt")).write_text("")
+    facts = stops(subset, indexed=True)
+    assert (facts["cause"], facts["count"]) == ("target", 20 if images == "none" else 40)
+
+
 def test_files_that_a_repair_makes_anew_are_no_loss(made: Subset) -> None:
     for path in sorted((made.target / "labels/train").iterdir())[:30]:
         path.write_text("damaged")

@@ -143,6 +143,52 @@ def test_a_linked_image_that_was_written_to(
     own_subset.run("verify", own_subset.target, "--deep", code=0)
 
 
+@pytest.mark.parametrize("how", ["hardlink", "symlink"])
+@pytest.mark.parametrize("by", ["a file", "a symlink", "a hardlink"])
+def test_a_link_that_was_replaced_before_the_last_build(own_subset: Subset, tmp_path: Path, how: str, by: str) -> None:
+    """Its image has the size of the other and is older than the manifest: which link was made is what is left."""
+    own_subset.build("--set", f"target.images={how}")
+    image = own_subset.target / "images/train/a.jpg"
+    content = image.read_bytes()
+    other = write_file(tmp_path / "other.jpg", content[::-1])
+    image.unlink()
+    if by == "a file":
+        image.write_bytes(content[::-1])
+    elif by == "a symlink":
+        image.symlink_to(other)
+    else:
+        image.hardlink_to(other)
+    own_subset.build("--set", f"target.images={how}", "--set", "classes=[bicycle, {name: motor, from: [car, bus]}]")
+    told = own_subset.run("verify", own_subset.target, "--deep", "--json", code=1).json
+    assert [(d["path"], d["detail"]) for d in told["listed"]] == [
+        ("images/train/a.jpg", "is not the link that was made")
+    ]
+    own_subset.run("verify", own_subset.target, "--deep", "--repair", code=0)
+    assert image.read_bytes() == content
+    assert other.read_bytes() == content[::-1]
+    own_subset.run("verify", own_subset.target, "--deep", code=0)
+
+
+@pytest.mark.parametrize("how", ["hardlink", "symlink"])
+def test_a_source_whose_images_changed_damages_no_link(own_subset: Subset, how: str) -> None:
+    images = ("--set", f"target.images={how}")
+    own_subset.build(*images)
+    for name in ("a.jpg", "c.png"):  # one is replaced, one written to, both by what is as large
+        image = own_subset.source / "images/train2017" / name
+        content = image.read_bytes()[::-1]
+        if name == "a.jpg":
+            image.unlink()
+        image.write_bytes(content)
+    own_subset.build(*images)
+    own_subset.run("verify", own_subset.target, "--deep", code=0)
+    (own_subset.source / "images/train2017/a.jpg").rename(own_subset.source / "a.jpg")
+    write_file(own_subset.source / "images/train2017/a.jpg", (own_subset.source / "a.jpg").read_bytes()[::-1])
+    found = own_subset.run("verify", own_subset.target, "--deep", code=how == "symlink").out
+    assert ("images/train/a.jpg: was written to since the build" in found) == (how == "symlink")
+    own_subset.build(*images)
+    own_subset.run("verify", own_subset.target, "--deep", code=0)
+
+
 def test_another_link_to_an_image_is_no_change_of_it(own_subset: Subset, tmp_path: Path) -> None:
     own_subset.build("--set", "target.images=hardlink")
     os.link(own_subset.target / "images/train/a.jpg", tmp_path / "second.jpg")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -267,3 +268,51 @@ def test_which_tasks_have_idle_processors(scheduler: str, workers: int, idle: in
     with Engine(scheduler, workers) as engine:
         assert list(engine.map(spare, [(0,), (1,)], files=10)) == [idle] * 2
     assert spare_processors() == 0
+
+
+# --- links ------------------------------------------------------------------------------------------------------------
+
+
+def linked(root: Path, source: Path, *names: str) -> Results:
+    """Hard links to files of `source` below `root`."""
+    sizes = [(source / name).stat().st_size for name in names]
+    return copy_many(Root(str(root)), Copies(names, LocalFolder(str(source)), names, sizes, "hardlink"))
+
+
+@pytest.mark.slow
+def test_a_file_with_as_many_links_as_there_can_be_fails_alone(tmp_path: Path) -> None:
+    """On ext4 these are 65,000."""
+    image, disk = tmp_path / "image", tmp_path / "disk"
+    disk.mkdir()
+    if os.getuid() or not shutil.which("mkfs.ext4"):
+        pytest.skip("to mount an ext4 takes root and mkfs.ext4 (e2fsprogs)")
+    with image.open("wb") as file:
+        file.truncate(64 << 20)
+    subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
+    mounted = subprocess.run(["mount", "-o", "loop", str(image), str(disk)], check=False, capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"an ext4 cannot be mounted here: {mounted.stderr.decode().strip()}")
+    try:
+        for name in ("a.jpg", "b.jpg"):
+            write_file(disk / "source" / name, name)
+        (disk / "others").mkdir()
+        for number in range(65_000 - 1):
+            os.link(disk / "source/a.jpg", disk / f"others/{number}")
+        found = linked(disk / "target", disk / "source", "a.jpg", "b.jpg")
+        assert (found.done, [*found.failed]) == (1, ["a.jpg"])
+        assert "as many hard links as its file system can count; set target.images to copy" in found.failed["a.jpg"]
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV])
+def test_links_that_are_refused(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of another user's files (`fs.protected_hardlinks`), or by what is mounted there."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    write_file(tmp_path / "source/a.jpg", "a")
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(StorageError, match=r"cannot be hard-linked into .*; set target.images to copy or symlink"):
+        linked(tmp_path / "target", tmp_path / "source", "a.jpg")

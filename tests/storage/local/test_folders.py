@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from pipeline import storage
 from pipeline.base.errors import StorageError
 from pipeline.storage.local.folders import make_private, rename
 from pipeline.storage.local.root import Root
@@ -37,3 +40,27 @@ def test_a_private_folder_is_its_users_alone(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="file"):
         make_private(str(tmp_path / "file"))
+
+
+@pytest.mark.parametrize(
+    ("number", "there"),
+    [
+        *((number, False) for number in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)),
+        *((number, None) for number in (errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT)),
+    ],
+)
+def test_what_cannot_be_asked_is_not_gone(
+    tmp_path: Path, number: int, *, there: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that somebody may not enter, a server that does not answer, a FUSE whose process died."""
+
+    def fail(*_: object, **__: object) -> os.stat_result:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "stat", fail)
+    for url in (str(tmp_path), f"zip://x::{tmp_path}/x.zip"):
+        if there is None:
+            with pytest.raises(StorageError, match="cannot be read: "):
+                storage.locate(url).exists()
+        else:
+            assert storage.locate(url).exists() is there
