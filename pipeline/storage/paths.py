@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.redaction import redact_url
 from pipeline.storage.address import parse, protocol_of
+
+#: A variable of a shell at the beginning of a path: who writes ``$HOME/out`` wants no folder of that name.
+_VARIABLE = re.compile(r"\$(\{\w+\}|[A-Za-z_]\w*)")
 
 
 def local_path(url: str) -> str:
@@ -15,6 +19,10 @@ def local_path(url: str) -> str:
         url = url[7:]
     if "://" in url:
         raise ConfigError(f"{redact_url(url)}: must be a folder of this machine")
+    if (variable := _VARIABLE.match(url)) and not os.path.lexists(url):
+        raise ConfigError(
+            f"{url}: begins with {variable[0]}, which a shell would fill in; write the path, or let --set give it"
+        )
     path = os.path.abspath(os.path.expanduser(url))
     try:
         path.encode()
