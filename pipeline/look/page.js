@@ -16,7 +16,7 @@
         const name = document.createElement("bdi");
         name.textContent = text;
         cell.append(name);
-      } else cell.textContent = typeof text === "number" ? text.toLocaleString("en") : text;
+      } else cell.textContent = place && typeof text === "number" ? text.toLocaleString("en") : text;
     });
     const cell = line.insertCell();
     cell.append(box("bar", "currentColor", row.bar));

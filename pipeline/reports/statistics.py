@@ -223,8 +223,7 @@ def _of_objects(found: Statistics) -> list[Note]:
     if found.unsized:
         notes.append(
             Note(
-                f"{found.unsized:,} of {plural(found.objects, 'object')} {noun(found.unsized, 'is', 'are')} in "
-                "images of unknown size in pixels.",
+                unsized_text(found.unsized, found.objects),
                 "labels do not say it, and the images are elsewhere or cannot be read",
             )
         )
@@ -244,6 +243,13 @@ def _of_objects(found: Statistics) -> list[Note]:
             )
         )
     return notes
+
+
+def unsized_text(unsized: int, objects: int) -> str:
+    """The sentence for those of all `objects` that are in no class of size."""
+    return (
+        f"{unsized:,} of {plural(objects, 'object')} {noun(unsized, 'is', 'are')} in images of unknown size in pixels."
+    )
 
 
 def _classes(names: Sequence[str]) -> str:

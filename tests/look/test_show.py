@@ -193,6 +193,7 @@ def test_show_writes_what_is_asked(subset: Subset, run: Run, tmp_path: Path) -> 
         (("--class", "dgo"), "dog"),
         (("--split", "test"), "train"),
         (("--sort", "most", "--mode", "objects"), "smallest"),
+        (("-o", "-", "--json"), "-o - and --json: name one of them"),
     ],
 )
 def test_what_cannot_be_shown(run: Run, tmp_path: Path, words: tuple[str, ...], clause: str) -> None:
