@@ -214,11 +214,11 @@ def _make_plan(job: Job, progress: Progress, client: Any) -> Report:
     return report
 
 
-def source_stats(config: Config, progress: Progress | None = None) -> Report:
+def source_stats(config: ConfigLike, progress: Progress | None = None) -> Report:
     """Counts of the source of `config` by class and split, all classes."""
     from pipeline.stages.index.problems import without_image
 
-    with indexed(config, progress or Progress()) as (job, infos, report):
+    with indexed(as_config(config), progress or Progress()) as (job, infos, report):
         names = job.names
         subset: dict[str, Any] = {}
         for source, info in zip(job.sources, infos, strict=True):

@@ -112,7 +112,7 @@
   });
   document.addEventListener("keydown", (event) => {
     const here = opened();
-    if (!here) return;
+    if (!here || event.altKey || event.ctrlKey || event.metaKey) return;
     if (event.key === "Escape") close();
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (!step) return;

@@ -152,7 +152,8 @@ _IMBALANCE = 100
 
 def noteworthy(found: Statistics, classes: Sequence[str]) -> list[Note]:
     """What is noteworthy about `found`, gravest first; each threshold with its source."""
-    return [*_of_classes(found, classes), *_of_balance(found, classes), *_of_objects(found)]
+    notes = [*_of_classes(found, classes), *_of_balance(found, classes), *_of_objects(found)]
+    return sorted(notes, key=lambda note: not note.grave)
 
 
 def _of_classes(found: Statistics, classes: Sequence[str]) -> list[Note]:

@@ -254,7 +254,11 @@ def test_a_leak_is_noticed(tmp_path: Path) -> None:
     for name in ("train/a", "train/b", "val/renamed"):
         write_file(tree / "images" / f"{name}.jpg", image)
     write_file(tree / "data.yaml", "names: [one]\ntrain: images/train\nval: images/val\n")
-    assert seen(tree, tmp_path)[1].leaks() == 1
+    found = seen(tree, tmp_path)[1]
+    assert found.leaks() == 1
+    notes = noteworthy(found, ("one",))
+    assert "likely in two splits" in notes[0].text
+    assert [note.grave for note in notes] == sorted((note.grave for note in notes), reverse=True)
     write_file(tree / "images/val/renamed.jpg", image + b"more")
     assert seen(tree, tmp_path)[1].leaks() == 0
 
