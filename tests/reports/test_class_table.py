@@ -44,3 +44,18 @@ def test_what_is_not_counted_by_size_is_said(tmp_path: Path, run: Run) -> None:
     assert told.out.splitlines()[2].split() == ["0", "car", "3", "3", "100.0%", "0", "1", "0"]
     run("report", tmp_path / "src", "--workdir", tmp_path / "w", "-o", tmp_path / "page.html")
     assert "1 label without an image" in (tmp_path / "page.html").read_text()
+
+
+def test_an_empty_subset_is_said(tmp_path: Path, run: Run) -> None:
+    """Of a config stats has the warnings of its plan, as the page has."""
+    write_file(tmp_path / "names.yaml", "names: [car, kite]\n")
+    write_file(tmp_path / "src/labels/train/a.txt", "0 0.5 0.5 0.2 0.2\n")
+    write_file(tmp_path / "src/images/train/a.jpg", b"x")
+    config = {
+        "source": {"root": str(tmp_path / "src"), "names": str(tmp_path / "names.yaml"), "splits": {"train": "train"}},
+        "classes": ["kite"],
+        "target": {"root": str(tmp_path / "out")},
+        "workdir": str(tmp_path / "work"),
+    }
+    told = run("stats", write_file(tmp_path / "c.yaml", yaml.safe_dump(config)))
+    assert "the subset would be empty: the source has no object of these classes" in told.err
