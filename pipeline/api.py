@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.base.arrow import arrow_alone
 from pipeline.base.errors import BrakeError, CocoDiyError, ConfigError, MissingSourceError
-from pipeline.base.humanize import plural
 from pipeline.cluster.remote import remote_of
 from pipeline.config.load import ConfigLike, as_config, keys_of
 from pipeline.config.model import Config, EngineConfig
@@ -215,9 +214,11 @@ def _make_plan(job: Job, progress: Progress, client: Any) -> Report:
     return report
 
 
-def source_stats(config: Config, progress: Progress | None = None) -> Report:
+def source_stats(config: ConfigLike, progress: Progress | None = None) -> Report:
     """Counts of the source of `config` by class and split, all classes."""
-    with indexed(config, progress or Progress()) as (job, infos, report):
+    from pipeline.stages.index.problems import without_image
+
+    with indexed(as_config(config), progress or Progress()) as (job, infos, report):
         names = job.names
         subset: dict[str, Any] = {}
         for source, info in zip(job.sources, infos, strict=True):
@@ -231,10 +232,8 @@ def source_stats(config: Config, progress: Progress | None = None) -> Report:
                         "images_by_class": _by_name(source, counts["class_images"], names),
                     },
                 )
-        if lacking := sum(counts["no_image"] for info in infos for counts in info.totals.values()):
-            report.warnings.append(f"{plural(lacking, 'label file')} without an image: counted as images here")
         data = {"command": "stats", "of": "source", "classes": list(names), "subset": subset}
-        return Report(data, report.ok, report.warnings, incomplete=report.incomplete)
+        return Report(data, report.ok, [*report.warnings, *without_image(infos)], incomplete=report.incomplete)
 
 
 def _by_name(source: SourceJob, counts: dict[str, int], names: tuple[str, ...]) -> dict[str, int]:

@@ -65,6 +65,16 @@ def _escaped(found: re.Match[str]) -> str:
     )
 
 
+def terminal_columns(text: str) -> int:
+    """How many columns of a terminal `text` takes: a Chinese letter two, a mark on the letter before it none."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.category(c) in ("Mn", "Me", "Cf") else 1 + (unicodedata.east_asian_width(c) in "WF")
+        for c in text
+    )
+
+
 def printable_json(document: str) -> str:
     """A JSON document, as `json.dumps` makes it, whose strings hold nothing that a terminal would obey."""
     return _BUT_LINE_ENDS.sub(lambda found: json.dumps(found[0])[1:-1], document)

@@ -85,6 +85,8 @@ def show(
     from pipeline.look.thumbnails import DESCRIPTION, KINDS, encoded
     from pipeline.look.view import open_view
 
+    if output == "-" and common["as_json"]:
+        raise click.UsageError("-o - and --json: name one of them")
     suffix = os.path.splitext(output or "sheet.jpg")[1].lower()
     if output != "-" and suffix not in KINDS:
         raise UsageError(f"-o {output}: is no picture that can be written; end it in {', '.join(KINDS)}")

@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from pipeline.config.model import Config
 
 
-#: How the files end that are a dataset, or say what one is: NDJSON, CVAT's XML, a zip. JSON may also be a config.
-_DATASETS = (".ndjson", ".xml", ".zip")
-
-
 def _show_log(_context: click.Context, _option: click.Parameter, verbose: bool) -> bool:
     if verbose:
         show_log(logging.INFO)
@@ -215,21 +211,11 @@ def dataset_of(what: str, common: dict[str, Any]) -> Config | None:
 
 def config_of(what: str, common: dict[str, Any]) -> Config | None:
     """The config that `what` is; None for a target or a dataset, of which nothing can be set."""
-    if os.path.isfile(what) and _is_config(what):
-        return config_at(what, common)
+    if os.path.isfile(what):
+        from pipeline.config.load import is_config
+
+        if is_config(what):
+            return config_at(what, common)
     if common["overrides"]:
         raise ConfigError(f"--set {common['overrides'][0]}: sets a key of a config, but {what} is not a config")
     return None
-
-
-def _is_config(path: str) -> bool:
-    """Whether a file is a config: it is whatever it is called, unless it ends as a dataset in one file does.
-
-    Of JSON files those are datasets that have no source.
-    """
-    name = path.lower()
-    if name.endswith(".json"):
-        from pipeline.config.load import is_json_config
-
-        return is_json_config(path)
-    return not name.endswith(_DATASETS)

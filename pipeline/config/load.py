@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 #: A larger file is not a text file of the user's; a split table of a million groups is smaller.
 _MAX_TEXT = 256 << 20
 
+#: How the files end that are a dataset, or say what one is: NDJSON, CVAT's XML, a zip. JSON may also be a config.
+_DATASETS = (".ndjson", ".xml", ".zip")
+
 #: A larger JSON file is not read to see whether it is a config.
 _MAX_JSON = 1 << 20
 
@@ -49,9 +52,10 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
             f"{where}: {found}, and a config has keys with values; `coco-diy init` lists some to start from"
         )
     if "names" in data and "source" not in data:
+        folder = "name its folder to look at it; " if {"train", "val"} & data.keys() else ""
         raise ConfigError(
-            f"{where}: is a YAML of class names, no config; a config names it with source.names, and `coco-diy init` "
-            "lists some to start from"
+            f"{where}: is a YAML of class names, no config; {folder}a config names it with source.names, and "
+            "`coco-diy init` lists some to start from"
         )
     return validate(apply_overrides(data, overrides), where, node, overrides, name=Path(where).stem)
 
@@ -68,8 +72,13 @@ def keys_of(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
     return {}
 
 
-def is_json_config(path: str) -> bool:
-    """Whether a JSON file is a config: it has a source, and no images or annotations, as a dataset has them."""
+def is_config(path: str) -> bool:
+    """Whether a file is a config: it is whatever it is called, unless it ends as a dataset in one file does.
+
+    Of JSON files those are configs that have a source, and no images or annotations, as a dataset has them.
+    """
+    if not path.lower().endswith(".json"):
+        return not path.lower().endswith(_DATASETS)
     with contextlib.suppress(ConfigError, ValueError, RecursionError):
         keys = json.loads(read_text(path, "config", _MAX_JSON))
         return isinstance(keys, dict) and "source" in keys and keys.keys().isdisjoint(("images", "annotations"))

@@ -47,7 +47,7 @@ def sentence(
     line = _line(node, steps)
     at = _override(key, overrides, within=first["type"] == "extra_forbidden") or (f"{where}:{line}" if line else where)
     if first["type"] == "extra_forbidden":
-        known = [f.alias or name for model in models for name, f in model.model_fields.items()]
+        known = list(dict.fromkeys(key for model in models for key in _keys(model)))
         near = nearest(str(steps[-1]), known, limit=1)
         hint = (
             f"did you mean {near[0]!r}?"
@@ -60,9 +60,18 @@ def sentence(
     given = first["input"]
     # Every branch of a union says what it would take: all of it helps.
     here = [e for e in errors if _walk(e["loc"], model)[0] == steps]
-    plain = [e for e in here if e["type"] not in ("model_type", "dict_type")]
-    messages = dict.fromkeys(map(in_words, here if isinstance(given, dict | list) else plain or here))
+    other = ("model_type", "dict_type") if any(e["type"] == "string_type" for e in here) else ("dict_type",)
+    plain = [e for e in here if e["type"] not in other]
+    keys = {below.__name__: f" ({', '.join(_keys(below))})" for below in _below(model)}
+    messages = dict.fromkeys(
+        in_words(e) + (keys[e["ctx"]["class_name"]] if e["type"] == "model_type" else "")
+        for e in (here if isinstance(given, dict | list) else plain or here)
+    )
     return f"{at}: {key}: {'; or '.join(messages)}{shown(given)}"
+
+
+def _keys(model: type[pydantic.BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _walk(

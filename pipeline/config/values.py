@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from typing import TYPE_CHECKING, Annotated
 
 import pydantic
@@ -76,6 +77,8 @@ def in_words(error: ErrorDetails) -> str:
     given, kind = error["input"], error["type"]
     if kind == "string_type" and (read := _read_as(given)) is not None:
         return f"YAML reads it as {read}; put the name in quotes"
+    if kind in ("int_type", "float_type") and isinstance(given, str) and _is_number(given):
+        return "YAML reads it as text; write the number without quotes, and 1e-4 as 1.0e-4"
     if kind in ("literal_error", "enum"):
         return f"must be {error['ctx']['expected']}"
     if kind == "string_pattern_mismatch" and error["ctx"]["pattern"] in PATTERNS:
@@ -84,6 +87,13 @@ def in_words(error: ErrorDetails) -> str:
         return _WORDS[kind].format(**error.get("ctx", {}))
     text = error["msg"].removeprefix("Value error, ")
     return text[:1].lower() + text[1:]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _read_as(value: object) -> str | None:

@@ -263,7 +263,12 @@ def _image_folder(root: str, names: Sequence[str]) -> str:
 
 
 def _images_beside(annotations: str) -> str:
-    """The folder of images of an annotations file: ``images`` beside it if it is there, else the file's own folder."""
-    folder = os.path.dirname(annotations)
-    images = os.path.join(folder, "images")
-    return images if os.path.isdir(images) else folder
+    """The folder of images of an annotations file: ``images`` beside it, its own if that has some, or of its split."""
+    folder, name = os.path.split(annotations)
+    if os.path.isdir(beside := os.path.join(folder, "images")):
+        return beside
+    if _has_images(folder, "."):
+        return folder
+    root = os.path.dirname(folder) if os.path.basename(folder) == "annotations" else folder
+    images = _image_folder(root, (os.path.splitext(name)[0].rpartition("_")[2],))
+    return folder if images == "." else os.path.join(root, images)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import functools
 import json
+import os
 import sys
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.base.classes import Names
@@ -15,6 +17,7 @@ from pipeline.base.errors import DataError, UsageError
 from pipeline.base.humanize import plural
 from pipeline.base.terms import Task
 from pipeline.base.text import printable
+from pipeline.config.load import ConfigLike, as_config, is_config, load_config
 from pipeline.look.bucket import Bucket, read_bucket, with_sizes
 from pipeline.look.numbers import statistics_of
 from pipeline.look.sheet import draw_sheet
@@ -31,8 +34,6 @@ from pipeline.storage import user_folder
 if TYPE_CHECKING:
     from PIL import Image
 
-    from pipeline.config.model import Config
-
 #: A cell holds at most so many bytes; of its classes it shows the largest.
 _CELL_BYTES, _CELL_CLASSES = 1_000_000, 20
 
@@ -40,21 +41,24 @@ _CELL_BYTES, _CELL_CLASSES = 1_000_000, 20
 _CELL_IMAGES, _CELL_SIDE, _CELL_QUALITY = 8, 900, 70
 
 
-def open_subset(target: str | Config, workdir: str | None = None) -> LookedAt:
-    """The subset at `target`, a folder or URL that a build made; or what a config would make.
+def open_subset(target: ConfigLike, workdir: str | Path | None = None) -> LookedAt:
+    """The subset at `target`, a folder or URL that a build made; or what a config, or the file of one, would make.
 
     Its index is below `workdir`, by default in the user's cache folder. Raises `ConfigError` where nothing is.
     """
     return _opened(target, workdir)
 
 
-def open_dataset(folder: str, workdir: str | None = None) -> LookedAt:
+def open_dataset(folder: str | Path, workdir: str | Path | None = None) -> LookedAt:
     """Any dataset folder: YOLO with its ``data.yaml``, COCO JSON, labelme; otherwise as `open_subset`."""
     return _opened(folder, workdir)
 
 
-def _opened(what: str | Config, workdir: str | None) -> LookedAt:
-    workdir = workdir or user_folder("cache")
+def _opened(given: ConfigLike, workdir: str | Path | None) -> LookedAt:
+    workdir = os.fspath(workdir or user_folder("cache"))
+    what = os.fspath(given) if isinstance(given, str | Path) else as_config(given)
+    if isinstance(what, str) and os.path.isfile(what) and is_config(what):
+        what = load_config(what)
     progress = Progress(sys.stderr, quiet="ipykernel" not in sys.modules)
     return LookedAt(open_view(what, workdir, progress), progress)
 

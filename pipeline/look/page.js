@@ -16,7 +16,7 @@
         const name = document.createElement("bdi");
         name.textContent = text;
         cell.append(name);
-      } else cell.textContent = typeof text === "number" ? text.toLocaleString("en") : text;
+      } else cell.textContent = place && typeof text === "number" ? text.toLocaleString("en") : text;
     });
     const cell = line.insertCell();
     cell.append(box("bar", "currentColor", row.bar));
@@ -112,7 +112,7 @@
   });
   document.addEventListener("keydown", (event) => {
     const here = opened();
-    if (!here) return;
+    if (!here || event.altKey || event.ctrlKey || event.metaKey) return;
     if (event.key === "Escape") close();
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (!step) return;

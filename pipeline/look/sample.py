@@ -20,7 +20,7 @@ from pipeline.geometry.rectangles import smallest_rectangles
 from pipeline.look import shapes
 from pipeline.look.bucket import Bucket, read_bucket, with_sizes
 from pipeline.look.shapes import Shape
-from pipeline.look.thumbnails import Opened, open_upright
+from pipeline.look.thumbnails import Opened, open_upright, why_none
 from pipeline.runtime.log import LOG
 
 if TYPE_CHECKING:
@@ -294,7 +294,7 @@ def _fetched(
         # A crop of a small object needs all pixels that there are.
         opened = open_upright(fetched.data, 1 << 20 if sample.single else side)
         if opened is None:
-            yield number, Shown(sample, None, sample.shapes, "is no image that can be decoded")
+            yield number, Shown(sample, None, sample.shapes, why_none(fetched.data))
             continue
         yield number, Shown(sample, opened, tuple(opened.as_shown(s, sample.said) for s in sample.shapes))
 

@@ -52,7 +52,8 @@ def draw_sheet(
     wish = Wish(count, seed, numbers, split, objects, sort or known[0])
     samples = choose(view, wish)
     if not samples:
-        raise UsageError(f"{view.what}: has nothing of that to show")
+        what = "nothing of that" if classes or split or objects else "no image file"
+        raise UsageError(f"{view.what}: has {what} to show")
     shown = in_order((i, _reduced(one)) for i, one in pictures(view, samples, 2 * TILE))
     tiles = [_tile(one) for one in shown]
     what = plural(len(tiles), "object" if objects else "image")

@@ -35,6 +35,7 @@ def stats(
             report.warnings.append(f"what would be made is not known: {error}")
             return report
         found = statistics_of(view, progress)
+        report.warnings += [warning for warning in view.facts["warnings"] if warning not in report.warnings]
         made_of = view.facts["made_of"]
         report.data["after"] = {"made_of": made_of} | _with_notes(found, view.classes)
         return report

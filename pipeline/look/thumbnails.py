@@ -69,6 +69,13 @@ def open_upright(data: bytes, side: int) -> Opened | None:
         return None
 
 
+def why_none(data: bytes) -> str:
+    """Why `open_upright` has no picture of `data`."""
+    picture = picture_of(data)
+    large = picture is not None and picture.stored_width * picture.stored_height > _MOST_PIXELS
+    return "is too large to decode" if large else "is no image that can be decoded"
+
+
 def _plain(image: Image.Image) -> Image.Image:
     """`image` as RGB: 16 bits scaled to 8 by the brightest pixel, what is transparent on white."""
     from PIL import Image

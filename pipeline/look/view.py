@@ -21,6 +21,7 @@ from pipeline.job.job import Job
 from pipeline.job.made_subset import joined, made_from, made_of_target, subset
 from pipeline.job.resolve import resolve
 from pipeline.runtime.progress import Progress
+from pipeline.stages.index.problems import without_image
 from pipeline.stages.index.reader import IndexInfo, index_at
 from pipeline.stages.index.sources import names_of
 from pipeline.stages.verify.status import FoundTarget, last_run, target_at
@@ -155,7 +156,8 @@ def _of_source(what: str, kind: str, config: Config, progress: Progress, facts: 
     with indexed(config, progress) as (job, infos, report):
         if not any(counts["images"] + counts["no_image"] for info in infos for counts in info.totals.values()):
             raise ConfigError(f"{what}: has no image and no label file")
-        facts = {"fingerprint": "+".join(str(info.content) for info in infos), "warnings": report.warnings, **facts}
+        warnings = [*report.warnings, *without_image(infos)]
+        facts = {"fingerprint": "+".join(str(info.content) for info in infos), "warnings": warnings, **facts}
         return _view(what, kind, job, infos, splits=job.splits, facts=facts)
 
 

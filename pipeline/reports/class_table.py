@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.base.humanize import plural
 from pipeline.base.terms import SPLITS
-from pipeline.reports.statistics import SIZES
+from pipeline.reports.statistics import SIZES, unsized_text
 from pipeline.reports.text import table
 
 _BAR = 24
@@ -83,9 +83,12 @@ def _one_text(data: Mapping[str, Any], *, every: bool, bars: bool) -> str:
     for split in splits:
         total += [data["subset"][split]["images"], sum(data["subset"][split]["objects"].values())]
     total += ["", *([sum(row.sizes[i] for row in rows if row.sizes) for i in range(len(SIZES))] if sized else [])]
-    text = table(header, lines, total=[*total, *([""] if bars else [])])
-    hidden = len(data["classes"]) - len(rows)
-    return text + (f"\n{plural(hidden, 'class', 'classes')} without an object; --all shows them." if hidden else "")
+    parts = [table(header, lines, total=[*total, *([""] if bars else [])])]
+    if sized and (unsized := sum(row.total - sum(row.sizes or ()) for row in rows)):
+        parts.append(unsized_text(unsized, sum(row.total for row in rows)))
+    if hidden := len(data["classes"]) - len(rows):
+        parts.append(f"{plural(hidden, 'class', 'classes')} without an object; --all shows them.")
+    return "\n".join(parts)
 
 
 def renamed(made_of: Mapping[str, Sequence[str]], classes: Sequence[str]) -> list[Sequence[str]]:

@@ -152,7 +152,8 @@ _IMBALANCE = 100
 
 def noteworthy(found: Statistics, classes: Sequence[str]) -> list[Note]:
     """What is noteworthy about `found`, gravest first; each threshold with its source."""
-    return [*_of_classes(found, classes), *_of_balance(found, classes), *_of_objects(found)]
+    notes = [*_of_classes(found, classes), *_of_balance(found, classes), *_of_objects(found)]
+    return sorted(notes, key=lambda note: not note.grave)
 
 
 def _of_classes(found: Statistics, classes: Sequence[str]) -> list[Note]:
@@ -223,8 +224,7 @@ def _of_objects(found: Statistics) -> list[Note]:
     if found.unsized:
         notes.append(
             Note(
-                f"{found.unsized:,} of {plural(found.objects, 'object')} {noun(found.unsized, 'is', 'are')} in "
-                "images of unknown size in pixels.",
+                unsized_text(found.unsized, found.objects),
                 "labels do not say it, and the images are elsewhere or cannot be read",
             )
         )
@@ -244,6 +244,13 @@ def _of_objects(found: Statistics) -> list[Note]:
             )
         )
     return notes
+
+
+def unsized_text(unsized: int, objects: int) -> str:
+    """The sentence for those of all `objects` that are in no class of size."""
+    return (
+        f"{unsized:,} of {plural(objects, 'object')} {noun(unsized, 'is', 'are')} in images of unknown size in pixels."
+    )
 
 
 def _classes(names: Sequence[str]) -> str:

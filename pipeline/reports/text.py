@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from pipeline.base.errors import INCOMPLETE
 from pipeline.base.humanize import age, plural, size
 from pipeline.base.terms import SPLITS
-from pipeline.base.text import printable
+from pipeline.base.text import printable, terminal_columns
 from pipeline.reports.counts import label_files
 from pipeline.reports.steps_text import CLASSES, STEPS, class_rows, is_shaped, objects_after, step_rows
 from pipeline.reports.words import balance, cell, counted, lost
@@ -59,12 +59,15 @@ def table(
     lines = [list(header), *[[cell(c) for c in row] for row in rows]]
     if total is not None:
         lines.append([cell(c) for c in total])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    texts = [
-        "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
-        for line in lines
-    ]
-    rule = "-" * len(texts[0])
+    widths = [max(terminal_columns(line[i]) for line in lines) for i in range(len(header))]
+    texts = []
+    for line in lines:
+        cells: list[str] = []
+        for text, width in zip(line, widths, strict=True):
+            blanks = " " * (width - terminal_columns(text))
+            cells.append(blanks + text if cells else text + blanks)
+        texts.append("  ".join(cells))
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
     texts.insert(1, rule)
     if total is not None:
         texts.insert(len(texts) - 1, rule)

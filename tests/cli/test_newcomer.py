@@ -29,7 +29,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "empty").mkdir()
     write_file(folder / "mine.yaml", "names: [bicycle]\n")
     write_file(folder / "no-labels/images/train/a.jpg", b"x")
-    write_file(folder / "wrong-nc/data.yaml", "nc: 3\nnames: [a, b]\n")
+    write_file(folder / "wrong-nc/data.yaml", "nc: 3\nnames: [a, b]\ntrain: images/train\n")
     write_file(folder / "wrong-nc/labels/train/a.txt", "0 .5 .5 .1 .1\n")
     return folder
 
@@ -73,6 +73,25 @@ IN_THE_CONFIG = {
     ),
     "a root too deep": ("sample/detect", "sample/detect/images", "train: train", "does not exist; correct source.root"),
     "a path of Windows": ("root: tests", "root: C:\\tests", None, r"is a path of Windows; in WSL it is /mnt/c/tests"),
+    "a variable as root": (
+        "root: tests",
+        "root: $DATA/tests",
+        None,
+        r"\$DATA is not expanded here; write the path out",
+    ),
+    "a variable as target": ("build/demo", "${OUT}/demo", None, r"\$\{OUT\} is not expanded here; write the path out"),
+    "a number that is text": (
+        "target:\n",
+        "select: {objects: {min_area_ratio: 1e-4}}\ntarget:\n",
+        "target:",
+        "YAML reads it as text; write .*1.0e-4",
+    ),
+    "a share without its key": (
+        "target:\n",
+        "select: {background: 0.1}\ntarget:\n",
+        "target:",
+        r"or must be keys with values \(ratio, max, prefer, seed\)",
+    ),
     "a URL with one slash": ("root: tests", "root: s3:/tests", None, "is neither a path nor a URL; write s3://tests"),
     "a URL of a web page": ("root: tests", "root: https://x.invalid/tests", None, "lists no files; download it, or"),
     "a target with one slash": ("build/demo", "s3:/b/demo", None, "is neither a path nor a URL; write s3://b/demo"),
@@ -149,6 +168,7 @@ ON_THE_COMMAND_LINE = {
     "counts of an empty folder": ("stats empty", "empty: is no dataset folder that is known: no layout of coco, "),
     "counts without names": ("stats tests/sample/detect", "but no data.yaml or classes.txt that names classes; add it"),
     "counts by wrong names": ("stats wrong-nc", "data.yaml:1: nc is 3, but `names` has 2; correct the one"),
+    "counts by the YAML of a dataset": ("stats wrong-nc/data.yaml", "no config; name its folder to look at it; a"),
     "counts of a web page": ("stats https://x.invalid/", "is on a web server, which lists no files; download it"),
     "a repair of somebody's folder": ("verify tests/sample/labelme --repair", "was not built by coco-diy"),
     "runs of nothing": ("status nothing", "nothing: does not exist; name a config, or the folder of a subset"),

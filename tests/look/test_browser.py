@@ -121,6 +121,8 @@ def test_filter_keys_and_search(sample: Path, open_page: OpenPage) -> None:
     assert page.evaluate("location.hash") not in (first, "#images")
     page.keyboard.press("ArrowLeft")
     assert page.evaluate("location.hash") == first
+    page.keyboard.press("Alt+ArrowDown")  # the browser's
+    assert page.evaluate("location.hash") == first
     page.keyboard.press("Escape")
     assert opened.count("figure:target") == 0
     page.keyboard.press("Enter")  # the picture that was enlarged has the focus

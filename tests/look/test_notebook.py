@@ -32,6 +32,8 @@ def test_frames_stats_and_pictures(wanted: Subset, tmp_path: Path) -> None:
         opened.show(class_="smal")
     with pytest.raises(UsageError, match=r"tset: is no split of .*, which has train, val"):
         opened.to_coco("tset")
+    for same in (wanted.target, wanted.config, str(wanted.config), pipeline.load_config(wanted.config)):
+        assert pipeline.open_subset(same, tmp_path / "cache").stats().equals(table)
     with pytest.raises(ConfigError, match="no such config"):
         pipeline.open_dataset(str(tmp_path / "nothing"))
 

@@ -19,7 +19,7 @@ from pipeline.look.contact_sheet import TILE, Tile, _columns, contact_sheet
 from pipeline.look.sample import Wish, choose
 from pipeline.look.shapes import of_annotation, of_row
 from pipeline.look.terminals import inline, protocol_of
-from pipeline.look.thumbnails import open_upright
+from pipeline.look.thumbnails import open_upright, why_none
 from pipeline.look.view import open_view
 from tests.conftest import Run, Subset
 from tests.support.helpers import write_file
@@ -193,12 +193,26 @@ def test_show_writes_what_is_asked(subset: Subset, run: Run, tmp_path: Path) -> 
         (("--class", "dgo"), "dog"),
         (("--split", "test"), "train"),
         (("--sort", "most", "--mode", "objects"), "smallest"),
+        (("-o", "-", "--json"), "-o - and --json: name one of them"),
     ],
 )
 def test_what_cannot_be_shown(run: Run, tmp_path: Path, words: tuple[str, ...], clause: str) -> None:
     told = run("show", SAMPLE / "labelme", "--workdir", tmp_path / "w", "-o", tmp_path / "y.png", *words, code=2)
     assert clause in told.err
     assert not (tmp_path / "y.png").exists()
+
+
+def test_why_there_is_no_picture() -> None:
+    large, cut = io.BytesIO(), io.BytesIO()
+    Image.new("1", (20_000, 12_000)).save(large, "PNG")  # as an aerial image may be
+    Image.new("RGB", (64, 48)).save(cut, "PNG")
+    for data, said in (
+        (large.getvalue(), "is too large to decode"),
+        (cut.getvalue()[:60], "is no image that can be decoded"),
+        (b"<html>", "is no image that can be decoded"),
+    ):
+        assert open_upright(data, 300) is None
+        assert why_none(data) == said
 
 
 @pytest.mark.parametrize("sort", ["smallest", "largest", "extreme", "random"])

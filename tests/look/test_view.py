@@ -99,6 +99,30 @@ def test_a_dataset_in_one_file(tmp_path: Path, run: Run) -> None:
     found = run("stats", path, "--workdir", tmp_path / "cache", "--json").json
     assert (found["of"], found["subset"]["train"]["objects"]) == ("folder", {"cat": 1})
     assert path.read_text() == json.dumps(data)
+    told = run("show", path, "-o", tmp_path / "x.png", "--workdir", tmp_path / "cache", code=2).err
+    assert told.endswith("all.json: has no image file to show\n")
+
+
+@pytest.mark.parametrize(
+    ("file", "images"),
+    [
+        ("annotations/instances_val2017.json", "val2017"),  # COCO's own
+        ("annotations/person_keypoints_train2017.json", "images/train2017"),
+        ("annotations/instances_default.json", "images/default"),  # CVAT's
+        ("train/_annotations.coco.json", "train"),  # Roboflow's
+        ("result.json", "images"),  # Label Studio's
+        ("train.json", "train"),
+    ],
+)
+def test_images_of_one_file_are_where_tools_have_them(tmp_path: Path, run: Run, file: str, images: str) -> None:
+    image = {"id": 1, "file_name": "a.png", "width": 100, "height": 50}
+    found = {"id": 1, "image_id": 1, "category_id": 3, "bbox": [10, 10, 20, 20], "area": 400, "iscrowd": 0}
+    data = {"images": [image], "categories": [{"id": 3, "name": "cat"}], "annotations": [found]}
+    path = write_file(tmp_path / "given" / file, json.dumps(data))
+    (tmp_path / "given" / images).mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (100, 50)).save(tmp_path / "given" / images / "a.png")
+    run("show", path, "-o", tmp_path / "x.png", "--workdir", tmp_path / "cache")
+    assert run("verify", path).out.startswith("No problem")
 
 
 @pytest.mark.slow
@@ -230,7 +254,11 @@ def test_a_leak_is_noticed(tmp_path: Path) -> None:
     for name in ("train/a", "train/b", "val/renamed"):
         write_file(tree / "images" / f"{name}.jpg", image)
     write_file(tree / "data.yaml", "names: [one]\ntrain: images/train\nval: images/val\n")
-    assert seen(tree, tmp_path)[1].leaks() == 1
+    found = seen(tree, tmp_path)[1]
+    assert found.leaks() == 1
+    notes = noteworthy(found, ("one",))
+    assert "likely in two splits" in notes[0].text
+    assert [note.grave for note in notes] == sorted((note.grave for note in notes), reverse=True)
     write_file(tree / "images/val/renamed.jpg", image + b"more")
     assert seen(tree, tmp_path)[1].leaks() == 0
 

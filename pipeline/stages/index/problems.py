@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline import formats, storage
 from pipeline.base.errors import ConfigError, DataError, nearest
-from pipeline.base.humanize import plural
+from pipeline.base.humanize import noun, plural
 from pipeline.base.terms import NO_CLASS
 from pipeline.job import named_splits
 from pipeline.job.job import Job, SourceJob
@@ -85,6 +85,14 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
                 ]
             )
     return report
+
+
+def without_image(infos: Sequence[IndexInfo]) -> list[str]:
+    """The sentence for labels that have no image, where they are counted with the images."""
+    lacking = sum(counts["no_image"] for info in infos for counts in info.totals.values())
+    if not lacking:
+        return []
+    return [f"{plural(lacking, 'label')} without an image, counted as {noun(lacking, 'an image', 'images')} here"]
 
 
 def _gone(job: Job) -> list[str]:
