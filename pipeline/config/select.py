@@ -76,9 +76,9 @@ class ObjectFilter(_Model):
 
     @property
     def limits(self) -> dict[str, float]:
-        """The limits that are set, by key, in the order in which they are checked."""
+        """The limits that are set, and not to 0, by key, in the order in which they are checked."""
         keys = ("min_side", "max_side", "min_area", "max_area", "min_area_ratio", "max_aspect")
-        return {key: value for key in keys if (value := getattr(self, key)) is not None}
+        return {key: value for key in keys if (value := getattr(self, key))}
 
     @property
     def any(self) -> bool:

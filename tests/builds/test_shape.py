@@ -264,6 +264,13 @@ def test_images_of_a_web_server_make_the_same_subset(
     assert _rows(remote) == _rows(here) != {}
 
 
+def test_a_limit_of_nothing_asks_no_image_for_its_size(own_town: Path, make_subset: MakeSubset) -> None:
+    """None of the town's images can be read."""
+    subset = make_subset(own_town, select={"objects": {"min_side": 0, "min_area": 0, "min_area_ratio": 0}})
+    assert subset.build()["images"]["kept"] == 7
+    subset.command("plan", "--set", "select.objects.min_side=1", code=1)
+
+
 @pytest.mark.parametrize("target", [{"format": "coco"}, {"format": "coco", "images": "none"}, {"format": "yolo"}])
 def test_the_share_of_backgrounds_is_of_what_is_there(
     tmp_path: Path, make_subset: MakeSubset, target: dict[str, str]

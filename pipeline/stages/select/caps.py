@@ -32,6 +32,7 @@ def capped(limits: Limits, rank: Ints, image: Ints, class_id: Ints, count: Ints,
     taken, out = np.zeros(len(rank), np.bool_), np.zeros(len(rank), np.bool_)
     out |= before if before is not None else False
     order = np.lexsort((image, rank[image], class_id))
+    order = order[~out[image[order]]]  # what is out makes no class less rare
     image, class_id, count = image[order], class_id[order], count[order]
     ids, starts, sizes = np.unique(class_id, return_index=True, return_counts=True)
     for at in np.lexsort((ids, sizes)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Set
 
 import numpy as np
 from hypothesis import given
@@ -21,11 +22,14 @@ _IMAGES = st.lists(
 _LIMITS = st.dictionaries(st.integers(0, 3), st.integers(1, 8), max_size=4)
 
 
-def of(images: Images, most_images: dict[int, int], most_objects: dict[int, int]) -> list[bool]:
+def of(
+    images: Images, most_images: dict[int, int], most_objects: dict[int, int], before: Set[int] = frozenset()
+) -> list[bool]:
     triples = [(i, c, n) for i, (_, objects) in enumerate(images) for c, n in objects.items()]
     image, class_id, count = np.array(triples, np.int64).reshape(-1, 3).T
     rank = np.array([rank for rank, _ in images], np.int64)
-    return [bool(b) for b in capped(Limits(most_images, most_objects), rank, image, class_id, count)]
+    gone = np.array([i in before for i in range(len(images))], np.bool_)
+    return [bool(b) for b in capped(Limits(most_images, most_objects), rank, image, class_id, count, gone)]
 
 
 def plain(images: Images, most_images: dict[int, int], most_objects: dict[int, int]) -> list[bool]:
@@ -46,6 +50,17 @@ def plain(images: Images, most_images: dict[int, int], most_objects: dict[int, i
 @given(_IMAGES, _LIMITS, _LIMITS)
 def test_it_is_the_definition(images: Images, most_images: dict[int, int], most_objects: dict[int, int]) -> None:
     assert of(images, most_images, most_objects) == plain(images, most_images, most_objects)
+
+
+@given(_IMAGES, _LIMITS, _LIMITS, st.sets(st.integers(0, 24)))
+def test_what_is_out_before_is_as_if_it_were_not_there(
+    images: Images, most_images: dict[int, int], most_objects: dict[int, int], before: set[int]
+) -> None:
+    """A class of which near duplicates went is as rare as what is left of it."""
+    found = of(images, most_images, most_objects, before)
+    rest = [image for i, image in enumerate(images) if i not in before]
+    assert [gone for i, gone in enumerate(found) if i not in before] == of(rest, most_images, most_objects)
+    assert all(found[i] for i in before if i < len(images))
 
 
 @given(_IMAGES, _LIMITS)
