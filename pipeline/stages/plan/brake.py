@@ -213,6 +213,13 @@ def target_loss(state: TargetState, planned: Planned) -> Loss:
     return Loss(lost, lost, total - lost if planned.changes else 0, total, names[:_NAMES])
 
 
+def is_too_much(job: Job, state: TargetState, loss: Loss) -> bool:
+    """Whether a config that wishes what it did before loses more of its target than it may."""
+    if state.manifest is None or not loss.lost or not _asks_the_same(job, state.manifest):
+        return False
+    return Limit.of(job.config.target.max_delete).exceeded(loss.lost, loss.total, images=loss.images)
+
+
 def target_brake(
     job: Job, infos: Sequence[IndexInfo], state: TargetState, loss: Loss, totals: PlanCounts
 ) -> BrakeError | None:
@@ -222,7 +229,7 @@ def target_brake(
         return None
     limit = Limit.of(job.config.target.max_delete)
     if _asks_the_same(job, made):
-        if not limit.exceeded(loss.lost, loss.total, images=loss.images):
+        if not is_too_much(job, state, loss):
             return _emptied(job, made, totals, limit)
         share = _share(loss.lost, loss.total)
         sentence = (

@@ -6,8 +6,8 @@ The plan is a value: the dry run, the resume point, the record and what a test a
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.base.digest import digest_of
@@ -60,7 +60,7 @@ def doubt(manifest: pa.Table, paths: frozenset[str]) -> pa.Table:
 
 
 #: Examples that are given with a count.
-_NAMES = 3
+EXAMPLES = 3
 
 
 @dataclass
@@ -88,9 +88,9 @@ class Loss:
             sum(part.images for part in parts),
             sum(part.replaced for part in parts),
             sum(part.total for part in parts),
-            sorted(name for part in parts for name in part.names)[:_NAMES],
+            sorted(name for part in parts for name in part.names)[:EXAMPLES],
             sum(part.moved for part in parts),
-            sorted(side for part in parts for side in part.sides)[:_NAMES],
+            sorted(side for part in parts for side in part.sides)[:EXAMPLES],
         )
 
     def data(self) -> LossTotals:
@@ -136,59 +136,19 @@ def losses(plan: pa.Table, manifest: pa.Table) -> Loss:
         position = pc.index_in(ids[0], ids[1])
         lost = gone.filter(pc.is_null(position))
         found.lost, found.images = lost.num_rows, len(pc.unique(lost["key"]))
-        found.names = lost["path"].slice(0, _NAMES).to_pylist()
+        found.names = lost["path"].slice(0, EXAMPLES).to_pylist()
         there = gone.filter(pc.is_valid(position))
         after = left["split"].combine_chunks().take(position.drop_null())
         sides = zip(there["key"].to_pylist(), there["split"].to_pylist(), after.to_pylist(), strict=True)
         moved = sorted({(key.split("/", 2)[-1], a, b) for key, a, b in sides if a != b})
-        found.moved, found.sides = len(moved), moved[:_NAMES]
+        found.moved, found.sides = len(moved), moved[:EXAMPLES]
     write = plan.filter(pc.equal(plan["action"], Action.WRITE.value))["path"]
     if manifest.num_rows and len(write):
         known = manifest["path"].filter(pc.not_equal(manifest["digest"], pa.scalar(UNKNOWN, pa.binary(16))))
         again = write.filter(pc.is_in(write, known.combine_chunks()))
         found.replaced = len(again)
-        found.names = [*found.names, *again.slice(0, _NAMES).to_pylist()][:_NAMES]
+        found.names = [*found.names, *again.slice(0, EXAMPLES).to_pylist()][:EXAMPLES]
     return found
-
-
-#: What `passed_on` takes of a plan.
-PASSED_ON = ("path", "kind", "key", "split", "action", "size")
-
-
-def passed_on(loss: Loss, plan: pa.Table, before: Collection[str], prefixes: Sequence[str]) -> Loss:
-    """`loss` without the files of images that went from one split of the source to another: they have other keys now.
-
-    Such an image has the name, without what its key begins with (`prefixes`), and the size of one whose path was not
-    there `before`. `plan` is that of all buckets, the columns `PASSED_ON`.
-    """
-
-    def called(row: Mapping[str, Any]) -> tuple[str, str, str, int | None]:
-        prefix = next((prefix for prefix in prefixes if row["key"].startswith(prefix)), "")
-        return row["kind"], row["key"].partition("/")[0], row["key"].removeprefix(prefix), row["size"]
-
-    rows = plan.to_pylist()
-    there = {(row["kind"], row["key"]) for row in rows if row["action"] != Action.DELETE}
-    coming: dict[tuple[str, str, str, int | None], list[str]] = {}
-    for row in rows:
-        if row["action"] in (Action.WRITE, Action.COPY) and row["path"] not in before:
-            coming.setdefault(called(row), []).append(row["split"])
-    lost, went, sides = [], set[str](), set[tuple[str, str, str]]()
-    for row in rows:
-        if row["action"] == Action.DELETE and (row["kind"], row["key"]) not in there:
-            if splits := coming.get(called(row)):
-                went.add(row["path"])
-                sides.add((called(row)[2], row["split"], splits.pop()))
-            else:
-                lost.append(row)
-    moved = sorted(side for side in sides if side[1] != side[2])
-    return replace(
-        loss,
-        lost=len(lost),
-        images=len({row["key"] for row in lost}),
-        names=[name for name in loss.names if name not in went] or [row["path"] for row in lost][:_NAMES],
-        moved=loss.moved + len(moved),
-        sides=sorted([*loss.sides, *moved])[:_NAMES],
-    )
 
 
 def as_manifest(plan: pa.Table, failed: set[str], digests: Mapping[str, bytes]) -> pa.Table:

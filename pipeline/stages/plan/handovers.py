@@ -1,18 +1,18 @@
-"""Files of one bucket's images that come to be those of another's: two keys may lead to one path, one after the other.
+"""Files of one bucket's images that come to be those of another's: an image may have two keys, one after the other.
 
 An image that goes from one split of the source to another has a new key, and often a new bucket. Where the config
 assigns the splits, or has all images in one folder, its files keep their paths. Bucket by bucket that is a deletion
-here, and there a file that is not ours.
+here, and there a file that is not ours. Where they get new paths, it is a loss here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.stages.plan.bucket import write_plan
-from pipeline.stages.plan.compare import losses, summarise
+from pipeline.stages.plan.compare import EXAMPLES, Loss, losses, summarise
 from pipeline.stages.plan.summary import BucketSummary
 from pipeline.stages.select.parts import read_part
 from pipeline.tables import schema
@@ -36,6 +36,64 @@ def hand_over(context: PlanContext, summaries: Sequence[BucketSummary]) -> list[
     given = {path for bucket in givers for path in _paths(context, bucket, deleted=True)}
     wanted = {path for summary in summaries for path in given.intersection(_paths(context, summary.bucket))}
     return [_without(context, summary, wanted) for summary in summaries] if wanted else list(summaries)
+
+
+class _File(NamedTuple):
+    """A file of a plan; what is `same` of two is the same file under two keys."""
+
+    path: str
+    name: str
+    split: str
+    same: tuple[str, str, str, int | None]
+
+
+def passed_on(context: PlanContext, summaries: Sequence[BucketSummary], loss: Loss) -> Loss:
+    """`loss`, which is that of `summaries`, without the files of images that went from one split to another.
+
+    Of such an image another comes from the same source of its size and, without what its key begins with, its name.
+    """
+    lost: list[_File] = []
+    coming: dict[tuple[str, str, str, int | None], list[str]] = {}
+    for summary in summaries:
+        if summary.changes:
+            gone, new = _lost_and_new(context, summary.bucket)
+            lost += gone
+            for file in new:
+                coming.setdefault(file.same, []).append(file.split)
+    left, went, sides = list[_File](), set[str](), set[tuple[str, str, str]]()
+    for file in lost:
+        if splits := coming.get(file.same):
+            went.add(file.path)
+            sides.add((file.name, file.split, splits.pop()))
+        else:
+            left.append(file)
+    moved = {side for side in sides if side[1] != side[2]}
+    return replace(
+        loss,
+        lost=len(left),
+        images=len({(file.split, *file.same[1:3]) for file in left}),
+        names=[name for name in loss.names if name not in went] or [file.path for file in left][:EXAMPLES],
+        moved=loss.moved + len(moved),
+        sides=sorted([*loss.sides, *moved])[:EXAMPLES],
+    )
+
+
+def _lost_and_new(context: PlanContext, bucket: int) -> tuple[list[_File], list[_File]]:
+    """Files that a bucket deletes, and no other of their image and kind comes; and those that were not there before."""
+    columns = ["path", "kind", "key", "split", "action", "size"]
+    rows = read_part(context.plan_dir, bucket, schema.plan(), columns).to_pylist()
+    there = {(row["kind"], row["key"]) for row in rows if row["action"] != Action.DELETE}
+    before = set(context.state.rows(bucket, context.buckets)["path"].to_pylist())
+    prefixes = tuple(context.state.prefixes.values())
+
+    def file(row: Mapping[str, Any]) -> _File:
+        key = row["key"]
+        name = key.removeprefix(next((prefix for prefix in prefixes if key.startswith(prefix)), ""))
+        return _File(row["path"], name, row["split"], (row["kind"], key.partition("/")[0], name, row["size"]))
+
+    lost = [row for row in rows if row["action"] == Action.DELETE and (row["kind"], row["key"]) not in there]
+    new = [row for row in rows if row["action"] in (Action.WRITE, Action.COPY) and row["path"] not in before]
+    return [*map(file, lost)], [*map(file, new)]
 
 
 def _paths(context: PlanContext, bucket: int, *, deleted: bool = False) -> list[str]:

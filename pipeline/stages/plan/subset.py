@@ -22,14 +22,14 @@ from pipeline.stages.plan import frame
 from pipeline.stages.plan.archive import pack, packed_folder
 from pipeline.stages.plan.backgrounds import beyond_buckets, write_excluded
 from pipeline.stages.plan.balance import record_facts, taken_away
-from pipeline.stages.plan.brake import target_brake, target_loss
+from pipeline.stages.plan.brake import is_too_much, target_brake, target_loss
 from pipeline.stages.plan.bucket import group_bucket, plan_bucket, touched_folder
-from pipeline.stages.plan.compare import PASSED_ON, Loss, compare, passed_on, summarise
+from pipeline.stages.plan.compare import Loss, compare, summarise
 from pipeline.stages.plan.conflicts import conflicts_of_layout, conflicts_of_meta
 from pipeline.stages.plan.context import PlanContext, plan_context
 from pipeline.stages.plan.dataset_files import assemble, records_folder
 from pipeline.stages.plan.fitness import refuse_unfit
-from pipeline.stages.plan.handovers import hand_over
+from pipeline.stages.plan.handovers import hand_over, passed_on
 from pipeline.stages.plan.images import refuse_same_names
 from pipeline.stages.plan.kept import KeptPlans
 from pipeline.stages.plan.meta_files import RECORD, MetaFile, believed, manifest_table, wanted_table
@@ -37,9 +37,7 @@ from pipeline.stages.plan.planned import Planned, remote_images
 from pipeline.stages.plan.report import plan_report, refuse
 from pipeline.stages.plan.shaping import obey_lists, shaped
 from pipeline.stages.plan.summary import BucketSummary, PlanCounts
-from pipeline.stages.select.parts import read_parts
 from pipeline.stages.select.split_table import SplitDecision, by_hash, by_table, duplicate_stems
-from pipeline.tables import schema
 from pipeline.tables.schema import UNKNOWN, part_name
 from pipeline.target.manifest import TargetState
 
@@ -95,7 +93,7 @@ def plan_subset(
         context.buckets,
         summaries,
         totals,
-        _loss(context, summaries),
+        _loss(job, context, summaries),
         meta,
         contents,
         sorted(conflicts),
@@ -109,15 +107,10 @@ def plan_subset(
     )
 
 
-def _loss(context: PlanContext, summaries: Sequence[BucketSummary]) -> Loss:
-    """What the plan takes from the target; an image that has another key than before is not lost."""
+def _loss(job: Job, context: PlanContext, summaries: Sequence[BucketSummary]) -> Loss:
+    """What the plan takes from the target; images that only changed their split are looked for where it is too much."""
     loss = Loss.of_all([summary.loss for summary in summaries])
-    if not loss.lost:
-        return loss
-    state, buckets = context.state, range(context.buckets)
-    before = {path for b in buckets for path in state.rows(b, context.buckets)["path"].to_pylist()}
-    plan = read_parts(context.plan_dir, context.buckets, schema.plan(), PASSED_ON)
-    return passed_on(loss, plan, before, tuple(state.prefixes.values()))
+    return passed_on(context, summaries, loss) if is_too_much(job, context.state, loss) else loss
 
 
 def _refuse_without_images(job: Job) -> None:
