@@ -6,21 +6,19 @@ import re
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from pipeline.base.errors import unknown
 from pipeline.base.redaction import is_signed
 from pipeline.base.terms import SPLITS, Split, Task
 from pipeline.base.unexpanded import unexpanded
 from pipeline.config.messages import Written
-from pipeline.config.select import Select
+from pipeline.config.select import Section, Select
 from pipeline.config.values import MD5, SHA256, SOURCE_NAME, SUFFIX, WEB, UserPath
 
 
-class SplitShares(pydantic.BaseModel):
+class SplitShares(Section):
     """Assign the images to splits anew, whatever split they are of in the source."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     train: float | None = Field(None, gt=0, le=1, description="share of the images, 0 to 1")
     val: float | None = Field(None, gt=0, le=1, description="share of the images")
@@ -63,18 +61,14 @@ class SplitShares(pydantic.BaseModel):
         return value
 
 
-class _Model(pydantic.BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
-
-
-class ImageLocation(_Model):
+class ImageLocation(Section):
     """Images that are asked for by name, because nobody lists them: the name is that of the label file."""
 
     url: str = Field(pattern=WEB, description="what comes before /NAME.jpg")
     suffix: str = Field(pattern=SUFFIX, description="what the names end in, as in .jpg")
 
 
-class SplitFolders(_Model):
+class SplitFolders(Section):
     """Where one split of a source is, relative to `root` where they are relative paths."""
 
     labels: str | None = Field(None, description="folder of the label files")
@@ -88,7 +82,7 @@ class SplitFolders(_Model):
     )
 
 
-class Source(_Model):
+class Source(Section):
     """A labelled collection. It is only ever read."""
 
     name: str = Field("source", pattern=SOURCE_NAME, description="first part of every key")
@@ -127,7 +121,7 @@ class Source(_Model):
         return self
 
 
-class ClassEntry(_Model):
+class ClassEntry(Section):
     """A class of the subset that is made of one or more of the source's; without a name each of them by itself.
 
     Names can be wildcards: `*` is any text, `?` any one character.
@@ -147,7 +141,7 @@ class ClassEntry(_Model):
         return self
 
 
-class Target(_Model):
+class Target(Section):
     """The subset: where it goes and in which layout."""
 
     root: UserPath = Field(min_length=1, description="folder of the subset, or its URL (s3://bucket/folder)")
@@ -197,7 +191,7 @@ class Target(_Model):
         return self
 
 
-class IndexConfig(_Model):
+class IndexConfig(Section):
     """How the index is cut."""
 
     buckets: Literal["auto"] | Annotated[int, Field(ge=1, le=65536)] = Field(
@@ -210,7 +204,7 @@ def _is_elsewhere(scheduler: str) -> bool:
     return "://" in scheduler or "/" in scheduler or scheduler.endswith(".json")
 
 
-class EngineConfig(_Model):
+class EngineConfig(Section):
     """What runs the Dask tasks."""
 
     scheduler: str = Field(
@@ -242,7 +236,7 @@ class EngineConfig(_Model):
         return value
 
 
-class Archive(_Model):
+class Archive(Section):
     """A file that can be fetched: where it is, what it holds, and what it is checked by."""
 
     url: str = Field(description="http(s)://, or any URL that fsspec knows")
@@ -256,7 +250,7 @@ class Archive(_Model):
     )
 
 
-class Fetch(_Model):
+class Fetch(Section):
     """Downloads, and images that are elsewhere."""
 
     folder: UserPath = Field("downloads", description="where archives go that the source does not name by path")
@@ -274,7 +268,7 @@ def _how_many(value: object) -> str:
     return "several" if isinstance(value, list | tuple) else "one"
 
 
-class Config(_Model):
+class Config(Section):
     """One subset: its source or sources, its classes, its target."""
 
     source: Annotated[
@@ -341,7 +335,7 @@ class Config(_Model):
         return self._name
 
 
-class Runs(_Model):
+class Runs(Section):
     """The records of runs."""
 
     keep: int = Field(
@@ -356,7 +350,7 @@ _Argument = Annotated[str, Field(min_length=1)]
 _Command = Annotated[list[_Argument], Field(min_length=1)]
 
 
-class Hooks(_Model):
+class Hooks(Section):
     """Commands that a build runs, each a list of program and arguments; no shell reads them."""
 
     start: _Command | None = Field(None, description="when a build begins")

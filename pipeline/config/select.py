@@ -34,11 +34,13 @@ Whole = Annotated[int, pydantic.Strict()]
 _PIXELS = frozenset({"width", "height"})
 
 
-class _Model(pydantic.BaseModel):
+class Section(pydantic.BaseModel):
+    """Keys with values, somewhere in a config; a key that is not known is refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
 
-class ObjectFilter(_Model):
+class ObjectFilter(Section):
     """Limits of an object's box, of task obb the oriented one, in pixels of the image as it is shown (EXIF-turned)."""
 
     min_side: Number | None = Field(None, ge=0, description="pixels: the shorter side of the box is no less")
@@ -94,7 +96,7 @@ class ObjectFilter(_Model):
         )
 
 
-class ObjectsPerImage(_Model):
+class ObjectsPerImage(Section):
     """How many objects of the subset an image has that is no background."""
 
     min: Whole = Field(1, ge=1, description="no fewer; an image without any is a background, see `background`")
@@ -107,7 +109,7 @@ class ObjectsPerImage(_Model):
         return self
 
 
-class Dedup(_Model):
+class Dedup(Section):
     """Images of which another split has a near duplicate are left out."""
 
     across: list[Split] = Field(description="the splits that are to have no image in common")
@@ -127,7 +129,7 @@ class Dedup(_Model):
 Cap = Annotated[Whole, Field(ge=1)] | dict[str, Annotated[Whole, Field(ge=1)]]
 
 
-class PerClass(_Model):
+class PerClass(Section):
     """Caps: of each class no more than so many, in whole images, those of the rarest class first."""
 
     max_images: Cap | None = Field(None, description="images with an object of the class: one number, or by class")
@@ -135,7 +137,7 @@ class PerClass(_Model):
     seed: Whole = Field(0, description="another number, other images")
 
 
-class Background(_Model):
+class Background(Section):
     """A share of images without any object of the subset, drawn by the hash of their key."""
 
     ratio: Number | None = Field(
@@ -155,7 +157,7 @@ class Background(_Model):
         return self
 
 
-class Select(_Model):
+class Select(Section):
     """Which rows and images are taken. The steps are done in the order of these keys, and counted one by one."""
 
     images: UserPath | None = Field(

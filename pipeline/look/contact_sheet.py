@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipeline.base.humanize import plural
 from pipeline.look.colours import colour_of, ink_on
 from pipeline.look.fonts import Lettering
 from pipeline.look.shapes import Shape
@@ -82,7 +83,8 @@ def contact_sheet(
     y = top + rows * (TILE + _LINE + 6 + _GAP) + 4
     for line in legend:
         for x, number, name in line:
-            pen.rounded_rectangle((_MARGIN + x, y + 3, _MARGIN + x + 11, y + 14), 2, fill=colour_of(number))
+            if number is not None:
+                pen.rounded_rectangle((_MARGIN + x, y + 3, _MARGIN + x + 11, y + 14), 2, fill=colour_of(number))
             letters.write(sheet, (_MARGIN + x + 17, y + 1), name, 13, _INK)
         y += 24
     return sheet
@@ -98,12 +100,15 @@ def _columns(count: int) -> int:
 
 def _legend_rows(
     numbers: Sequence[int], classes: Sequence[str], width: int, letters: Lettering
-) -> list[list[tuple[int, int, str]]]:
-    """Positions (x, class id, text) of the legend's entries, by line."""
-    rows: list[list[tuple[int, int, str]]] = [[]] if numbers else []
+) -> list[list[tuple[int, int | None, str]]]:
+    """Positions (x, class id, text) of the legend's entries, by line; the last may say how many more there are."""
+    rows: list[list[tuple[int, int | None, str]]] = [[]] if numbers else []
+    entries: list[tuple[int | None, str]] = [(number, f"{number} {classes[number]}") for number in numbers[:_LEGEND]]
+    if len(numbers) > _LEGEND:
+        entries.append((None, f"and {plural(len(numbers) - _LEGEND, 'more class', 'more classes')}"))
     x = 0
-    for number in numbers[:_LEGEND]:
-        name = letters.cut(f"{number} {classes[number]}", min(_LEGEND_NAME, width - 17), 13)
+    for number, text in entries:
+        name = letters.cut(text, min(_LEGEND_NAME, width - 17), 13)
         need = 17 + int(letters.length(name, 13)) + 22
         if x and x + need > width:
             rows.append([])

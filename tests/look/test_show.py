@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from pipeline.images.header import _TURNS
-from pipeline.look.contact_sheet import TILE, Tile, _columns, contact_sheet
+from pipeline.look.contact_sheet import TILE, Tile, _columns, _legend_rows, contact_sheet
+from pipeline.look.fonts import Lettering
 from pipeline.look.sample import Wish, choose
 from pipeline.look.shapes import of_annotation, of_row
 from pipeline.look.terminals import inline, protocol_of
@@ -56,6 +57,12 @@ def test_outlines_lie_on_the_sheet() -> None:
     rows, columns = np.flatnonzero(blue[:380].sum(axis=1) > 100), np.flatnonzero(blue.sum(axis=0) > 60)
     assert abs((columns[-1] + 1 - columns[0]) - TILE / 2) <= 2
     assert abs((rows[-1] + 1 - rows[0]) - TILE / 4) <= 2 + 14  # the chip with the name is above
+
+
+def test_the_legend_says_how_many_it_leaves_out() -> None:
+    for count, said in ((24, "23 class 23"), (25, "and 1 more class"), (160, "and 136 more classes")):
+        lines = _legend_rows(range(count), [f"class {i}" for i in range(count)], 900, Lettering())
+        assert [text for line in lines for *_, text in line][-1] == said
 
 
 @pytest.mark.parametrize("count", range(1, 60))
