@@ -6,7 +6,7 @@ The plan is a value: the dry run, the resume point, the record and what a test a
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -129,11 +129,7 @@ def losses(plan: pa.Table, manifest: pa.Table) -> Loss:
     gone, found = plan.filter(is_delete), Loss(total=manifest.num_rows)
     if gone.num_rows:
         left = plan.filter(pc.invert(is_delete))
-        ids = [
-            pc.binary_join_element_wise(side["kind"].combine_chunks(), side["key"].combine_chunks(), "/")
-            for side in (gone, left)
-        ]
-        position = pc.index_in(ids[0], ids[1])
+        position = _of_same(gone, left)
         lost = gone.filter(pc.is_null(position))
         found.lost, found.images = lost.num_rows, len(pc.unique(lost["key"]))
         found.names = lost["path"].slice(0, _NAMES).to_pylist()
@@ -151,35 +147,44 @@ def losses(plan: pa.Table, manifest: pa.Table) -> Loss:
     return found
 
 
+def _of_same(gone: pa.Table, left: pa.Table) -> pa.Array:
+    """For each file of `gone` the position of one of the same kind and image in `left`; null where there is none."""
+    import pyarrow.compute as pc
+
+    ids = [
+        pc.binary_join_element_wise(side["kind"].combine_chunks(), side["key"].combine_chunks(), "/")
+        for side in (gone, left)
+    ]
+    return pc.index_in(ids[0], ids[1])
+
+
 #: What `passed_on` takes of a plan.
 PASSED_ON = ("path", "kind", "key", "split", "action", "size")
 
 
-def passed_on(loss: Loss, plan: pa.Table, before: Collection[str], prefixes: Sequence[str]) -> Loss:
+def passed_on(loss: Loss, plan: pa.Table, before: pa.ChunkedArray, prefixes: Sequence[str]) -> Loss:
     """`loss` without the files of images that went from one split of the source to another: they have other keys now.
 
     Such an image has the name, without what its key begins with (`prefixes`), and the size of one whose path was not
     there `before`. `plan` is that of all buckets, the columns `PASSED_ON`.
     """
+    import pyarrow.compute as pc
 
-    def called(row: Mapping[str, Any]) -> tuple[str, str, str, int | None]:
-        prefix = next((prefix for prefix in prefixes if row["key"].startswith(prefix)), "")
-        return row["kind"], row["key"].partition("/")[0], row["key"].removeprefix(prefix), row["size"]
-
-    rows = plan.to_pylist()
-    there = {(row["kind"], row["key"]) for row in rows if row["action"] != Action.DELETE}
+    is_delete = pc.equal(plan["action"], Action.DELETE.value)
+    is_new = pc.and_(pc.not_equal(plan["action"], Action.KEEP.value), pc.invert(pc.is_in(plan["path"], before)))
     coming: dict[tuple[str, str, str, int | None], list[str]] = {}
-    for row in rows:
-        if row["action"] in (Action.WRITE, Action.COPY) and row["path"] not in before:
-            coming.setdefault(called(row), []).append(row["split"])
+    for row in plan.filter(pc.and_(is_new, pc.invert(is_delete))).to_pylist():
+        coming.setdefault(_called(row, prefixes), []).append(row["split"])
+    if not coming:
+        return loss
     lost, went, sides = [], set[str](), set[tuple[str, str, str]]()
-    for row in rows:
-        if row["action"] == Action.DELETE and (row["kind"], row["key"]) not in there:
-            if splits := coming.get(called(row)):
-                went.add(row["path"])
-                sides.add((called(row)[2], row["split"], splits.pop()))
-            else:
-                lost.append(row)
+    gone = plan.filter(is_delete)
+    for row in gone.filter(pc.is_null(_of_same(gone, plan.filter(pc.invert(is_delete))))).to_pylist():
+        if splits := coming.get(called := _called(row, prefixes)):
+            went.add(row["path"])
+            sides.add((called[2], row["split"], splits.pop()))
+        else:
+            lost.append(row)
     moved = sorted(side for side in sides if side[1] != side[2])
     return replace(
         loss,
@@ -189,6 +194,12 @@ def passed_on(loss: Loss, plan: pa.Table, before: Collection[str], prefixes: Seq
         moved=loss.moved + len(moved),
         sides=sorted([*loss.sides, *moved])[:_NAMES],
     )
+
+
+def _called(row: Mapping[str, Any], prefixes: Sequence[str]) -> tuple[str, str, str, int | None]:
+    """What a file of an image has in common with that of the same image in another split: kind, source, name, size."""
+    prefix = next((prefix for prefix in prefixes if row["key"].startswith(prefix)), "")
+    return row["kind"], row["key"].partition("/")[0], row["key"].removeprefix(prefix), row["size"]
 
 
 def as_manifest(plan: pa.Table, failed: set[str], digests: Mapping[str, bytes]) -> pa.Table:

@@ -111,11 +111,13 @@ def plan_subset(
 
 def _loss(context: PlanContext, summaries: Sequence[BucketSummary]) -> Loss:
     """What the plan takes from the target; an image that has another key than before is not lost."""
+    import pyarrow as pa
+
     loss = Loss.of_all([summary.loss for summary in summaries])
     if not loss.lost:
         return loss
     state, buckets = context.state, range(context.buckets)
-    before = {path for b in buckets for path in state.rows(b, context.buckets)["path"].to_pylist()}
+    before = pa.concat_tables([state.rows(b, context.buckets).select(["path"]) for b in buckets])["path"]
     plan = read_parts(context.plan_dir, context.buckets, schema.plan(), PASSED_ON)
     return passed_on(loss, plan, before, tuple(state.prefixes.values()))
 
