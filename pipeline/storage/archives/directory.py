@@ -305,8 +305,11 @@ def _with_slashes(raw: list[bytes]) -> list[bytes]:
     """The names of an archive, with ``/`` for backslashes where none has a ``/`` and all are UTF-8.
 
     That is how PowerShell 5 and .NET before 4.6.1 write folders. In the codes of East Asia a backslash may be half of
-    a letter. What leads out is judged as in any archive.
+    a letter. What leads out is judged as in any archive. Where all begin with ``./``, as bsdtar (``tar`` of macOS and
+    Windows) packs a folder from within, it is left out.
     """
+    if raw and all(name.startswith(b"./") for name in raw):
+        return [name[2:] or name for name in raw]
     joined = b"\0".join(raw)
     if b"\\" not in joined or b"/" in joined or joined.count(b"\0") != len(raw) - 1:
         return raw

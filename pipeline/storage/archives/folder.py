@@ -22,7 +22,7 @@ from pipeline.runtime.interrupt import STOP, check_stop
 from pipeline.storage.archives.directory import CRC, DAMAGED, SIZE
 from pipeline.storage.archives.members import in_order, opened, read_begin, read_directory, read_member
 from pipeline.storage.archives.table import cache_table, cached_table, know_table, known_table
-from pipeline.storage.listing import Listing, is_nobodys
+from pipeline.storage.listing import UNUSABLE, Listing, is_nobodys
 from pipeline.storage.local.read import is_there
 from pipeline.storage.location import (
     MAX_IMAGE_BYTES,
@@ -342,6 +342,9 @@ def _begins(archive: str, entries: Iterator[tuple[int, list[int] | None]], count
 
 def _no_folder(archive: str, folder: str, table: Table) -> ConfigError:
     tops = sorted({"/".join(name.split("/")[:-1]) for name in table.names})
+    if not tops and table.unusable:
+        name, reason = table.unusable[0]
+        return ConfigError(f"{archive}: holds no file that can be read: {name!r} {UNUSABLE[reason]}")
     return ConfigError(f"{archive}: holds no folder {folder!r}; its folders are {', '.join(tops[:10]) or '(none)'}")
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pipeline.base.arrays import Ints
 
-_VERSION = 4
+_VERSION = 5
 
 #: Names that are Python's at once: as objects they take three times their memory.
 _STEP = 65_536

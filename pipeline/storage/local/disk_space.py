@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 
 from pipeline.base.errors import StorageError
 from pipeline.base.humanize import size as shown_size
@@ -25,9 +26,9 @@ def refuse_without_room(path: str, needed: int, cure: str = "set another folder"
 
 
 def free_bytes(folder: str) -> int:
-    """Bytes that are free on the disk of `folder`."""
+    """Bytes that are free on the disk of `folder`; more than any disk has where it does not say how large it is."""
     disk = os.statvfs(folder)
-    return disk.f_bavail * disk.f_frsize
+    return disk.f_bavail * disk.f_frsize if disk.f_blocks else sys.maxsize  # a FUSE need not know
 
 
 def bytes_there(path: str) -> int:

@@ -437,6 +437,16 @@ def test_a_disk_too_small_is_told_before_the_first_byte(tmp_path: Path, monkeypa
     assert not (tmp_path / "blob.bin").exists()
 
 
+def test_a_disk_that_does_not_say_how_large_it_is_takes_what_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a FUSE without `statfs` answers."""
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result([512, 0, 0, 0, 0, 0, 0, 0, 0, 255]))
+    with faulty(Faults({"/blob.bin": BLOB})) as url:
+        get(config_of(tmp_path, f"{url}/blob.bin"))
+    assert (tmp_path / "blob.bin").read_bytes() == BLOB
+
+
 def test_the_disk_must_hold_all_that_comes(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
     data = config_of(tmp_path, "http://host.invalid/blob.bin", size=free * 2 // 3).model_dump()

@@ -163,13 +163,23 @@ def _named(data: bytes) -> Members:
         # Shift JIS: the second byte of one letter.
         ("表.txt".encode("shift_jis").split(b"?"), [], {"ò\\.txt": "unsafe_name"}),
         ([b"t\\nul\0.txt", b"a.txt"], ["a.txt"], {"t\\nul\0.txt": "unsafe_name"}),
+        ([b"./", b"./t/", b"./t/a.txt", b"./c.txt"], ["t/a.txt", "c.txt"], {}),
+        ([b"./t/a.txt", b"./../c.txt"], ["t/a.txt"], {"../c.txt": "unsafe_name"}),
+        ([b"./t/a.txt", b"././c.txt"], ["t/a.txt"], {"./c.txt": "unsafe_name"}),
+        ([b"./t/a.txt", b"t/a.txt"], ["t/a.txt"], {"./t/a.txt": "unsafe_name"}),
     ],
 )
-def test_backslashes_of_windows_are_slashes(names: list[bytes], good: list[str], refused: dict[str, str]) -> None:
-    """As PowerShell 5 and .NET before 4.6.1 write them, where no name of the archive has a slash."""
-    found = _named(build([Member(name, b"" if name.endswith(b"\\") else LABEL) for name in names]))
+def test_names_as_tools_write_them(names: list[bytes], good: list[str], refused: dict[str, str]) -> None:
+    """Backslashes by PowerShell 5 and .NET before 4.6.1, where no name of the archive has a slash; ./ by bsdtar."""
+    found = _named(build([Member(name, b"" if name.endswith((b"\\", b"/")) else LABEL) for name in names]))
     assert list(filter(None, found.names.decode().split("\0"))) == good
     assert dict(found.unusable) == refused
+
+
+def test_an_archive_of_which_nothing_can_be_read_says_why(tmp_path: Path) -> None:
+    where = place(tmp_path, build([Member(b"/t/a.txt"), Member(b"/t/b.txt")]))
+    with pytest.raises(ConfigError, match=r"holds no file that can be read: '/t/a.txt' has a name that could lead out"):
+        listed(where)
 
 
 def test_a_zip_of_windows_is_read(tmp_path: Path) -> None:
