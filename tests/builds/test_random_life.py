@@ -123,7 +123,7 @@ USUAL: dict[str, Any] = {
     "images": "copy",
     "flat": False,
     "layout": "default",
-    "buckets": 4,
+    "buckets": 2,
 }
 
 SELECT = (
