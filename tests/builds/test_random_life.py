@@ -24,7 +24,7 @@ import pipeline
 from pipeline.api import verify
 from pipeline.config.load import validate
 from pipeline.reports.report import Report
-from tests.support.helpers import contents, settle, write_file
+from tests.support.helpers import contents, repeated, settle, write_file
 from tests.support.plain_selection import CONDITIONS, expected
 from tests.support.plain_world import Expected, World
 from tests.support.random_worlds import edited, file_of, look_hash, shares, source_files, tail, worlds, write_world
@@ -123,7 +123,7 @@ USUAL: dict[str, Any] = {
     "images": "copy",
     "flat": False,
     "layout": "default",
-    "buckets": 4,
+    "buckets": 2,
 }
 
 SELECT = (
@@ -316,7 +316,7 @@ def live(root: Path, states: Sequence[tuple[World, Config]]) -> None:
     assert verify(str(root / "subset"), deep=True).ok
 
 
-@settings(suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate))
+@settings(max_examples=repeated(50), suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate))
 @given(states=lives())
 def test_a_life(states: list[tuple[World, Config]]) -> None:
     with tempfile.TemporaryDirectory() as name:

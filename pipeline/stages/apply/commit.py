@@ -110,7 +110,7 @@ def commit(
 def _remembered(job: Job, report: Report) -> dict[str, Any]:
     """What the manifest has of the report of a build."""
     facts = ("classes", "task", "format", "fingerprint", "digest", "subset", "rows", "images", "loss", "problems")
-    where_any = [key for key in ("unlabelled", "split") if key in report.data]
+    where_any = ["unlabelled"] if "unlabelled" in report.data else []
     return {key: report.data[key] for key in (*facts, "steps", *where_any)} | {
         "ok": report.ok,
         "warnings": [w for w in report.warnings if w not in report.once],
