@@ -6,8 +6,8 @@ import contextlib
 import itertools
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -22,6 +22,7 @@ from pipeline.formats._image_names import Found, ImageNames, clean
 from pipeline.formats._keypoint_names import flips
 from pipeline.formats._large_json import Chunk, LargeObject
 from pipeline.formats._records import stems_of
+from pipeline.formats._stretches import Ahead, Read, Stretch, read_stretch
 from pipeline.formats._values import as_id, category_name, finite, plain, shown, supercategory_name
 
 if TYPE_CHECKING:
@@ -84,11 +85,18 @@ class SpansAndOwners:
         """Read what belongs to what in a chunk, and note where its elements are."""
         if not chunk.first:  # of two members of one name the last counts, as for `json`
             self._forget(chunk.member)
-        self._note(chunk)
+        self._note(chunk.member, chunk.spans)
         if chunk.member == "images":
             self.images += _decoded(_images, chunk, lambda i: _image_of(chunk, i))
             return
-        found = _decoded(self.decoders["annotations"], chunk, lambda i: self._owner_of(chunk, i))
+        self._note_owners(_decoded(self.decoders["annotations"], chunk, lambda i: self._owner_of(chunk, i)))
+
+    def take_amid(self, found: list[Any], spans: Spans) -> None:
+        """The same of annotations, decoded, which begin and end at `spans`."""
+        self._note("annotations", spans)
+        self._note_owners(found)
+
+    def _note_owners(self, found: list[Any]) -> None:
         _extend(self.owners, [row.image_id for row in found])
         if self.pose:
             self.points.update(
@@ -118,11 +126,19 @@ class SpansAndOwners:
             self.points.clear()
             self.bad.clear()
 
-    def _note(self, chunk: Chunk) -> None:
-        spans = self.spans[chunk.member]
-        if spans.typecode == "I" and chunk.spans.max(initial=0) >= 1 << 32:
-            spans = self.spans[chunk.member] = array("q", spans)
-        spans.frombytes(chunk.spans.astype(spans.typecode).tobytes())
+    def _note(self, member: str, more: Spans) -> None:
+        spans = self.spans[member]
+        if spans.typecode == "I" and more.max(initial=0) >= 1 << 32:
+            spans = self.spans[member] = array("q", spans)
+        spans.frombytes(more.astype(spans.typecode).tobytes())
+
+    def join(self, other: tuple[Spans, list[Owners], Counter[tuple[Id, int]]]) -> None:
+        """Take over what another reader found of the annotations that follow, see `stretch`."""
+        spans, owners, points = other
+        self._note("annotations", spans)
+        self.points.update(points)
+        for some in owners:
+            _extend(self.owners, some)
 
     def array(self, member: str) -> Spans:
         """The spans of all elements of a member, shape (n, 2)."""
@@ -130,7 +146,7 @@ class SpansAndOwners:
         return np.frombuffer(spans, spans.typecode).reshape(-1, 2)
 
 
-def _extend(owners: list[Owners], ids: list[Id]) -> None:
+def _extend(owners: list[Owners], ids: Owners) -> None:
     """Add ids of images of annotations: whole numbers are an array, which has a tenth of the size."""
     more: Owners = ids
     for width in ("i", "q"):
@@ -167,10 +183,23 @@ def _decoded(decode: Any, chunk: Chunk, one: Any) -> list[Any]:
     return found
 
 
-def outline(pieces: Iterable[bytes], task: Task, names: ImageNames | None) -> FileOutline:
+def stretch(pieces: Iterable[bytes], begin: int, task: Task) -> Stretch | None:
+    """See `pipeline.formats.coco.stretch`."""
+    reader = SpansAndOwners(task)
+    read = read_stretch(pieces, begin, reader.decoders["annotations"], reader.take_amid)
+    found = reader.array("annotations"), reader.owners, reader.points
+    return read and replace(read, found=found)
+
+
+def outline(
+    pieces: Iterable[bytes],
+    task: Task,
+    names: ImageNames | None,
+    ahead: Sequence[Read] = (),
+) -> FileOutline:
     """See `pipeline.formats.coco.outline`."""
     reader = SpansAndOwners(task)
-    file = LargeObject(pieces, _ARRAYS, reader.decoders)
+    file = LargeObject(pieces, _ARRAYS, reader.decoders, ahead=Ahead("annotations", ahead, reader.join))
     for chunk in file.chunks():
         reader.take(chunk)
     _must_be_coco(file)

@@ -20,10 +20,11 @@ import xxhash
 from pipeline import formats, storage
 from pipeline.base.classes import SourceNames
 from pipeline.base.memory import release_free
-from pipeline.formats import FileOutline, Parsed, Part, SeveralFilesFormat
+from pipeline.formats import AmidFormat, FileOutline, Parsed, Part, SeveralFilesFormat
 from pipeline.formats._image_names import ImageNames
 from pipeline.images.header import Picture
 from pipeline.job.spec import IndexSpec, SplitSpec
+from pipeline.runtime.engine import Engine
 from pipeline.stages.index.annotations_file import AnnotationsFile, AnnotationsFiles
 from pipeline.stages.index.bucket import BucketTables, BucketTask, write_bucket
 from pipeline.stages.index.buckets import BucketDone
@@ -33,6 +34,7 @@ from pipeline.stages.index.label_tables import ProblemRow, annotations_table, pr
 from pipeline.stages.index.listed_files import files_table
 from pipeline.stages.index.previous import previous_bucket
 from pipeline.stages.index.reader import SourceDocument
+from pipeline.stages.index.reading_ahead import stretches
 from pipeline.stages.index.summary import bucket_summary
 from pipeline.storage import Listing
 from pipeline.tables.schema import LabelState
@@ -100,10 +102,9 @@ class ParsedSource:
     first large file is read.
     """
 
-    def __init__(
-        self, spec: IndexSpec, digest: str | None, listed: list[Listing | None], warm_up: Callable[[], None] | None
-    ) -> None:
-        self.spec, self.digest, self._listed, self._warm_up = spec, digest, listed, warm_up
+    def __init__(self, spec: IndexSpec, digest: str | None, listed: list[Listing | None], engine: Engine) -> None:
+        self.spec, self.digest, self._listed, self._engine = spec, digest, listed, engine
+        self._warm_up: Callable[[], None] | None = engine.warm_up
         self._outlines: list[FileOutline] = []
         self._called: list[_Names] = []
         self._marks: list[tuple[bytes, ...]] = []
@@ -140,6 +141,8 @@ class ParsedSource:
             hashed = (self._hashed(pieces, state) for pieces in given)
             if format_.SEVERAL_FILES:
                 return cast("SeveralFilesFormat", format_).outline_of_files(hashed, task, names, split.split)
+            if ahead := stretches(self.spec, split.labels, files.marks[0], self._engine):
+                return cast("AmidFormat", format_).outline(next(hashed), task, names, split.split, ahead)
             return format_.outline(next(hashed), task, names, split.split)
 
         outline = files.read_through(read)
