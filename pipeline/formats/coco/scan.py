@@ -6,7 +6,7 @@ import contextlib
 import itertools
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -446,10 +446,10 @@ def _belongings(found: FileOutline, owners: list[Owners], bad: Mapping[int, str]
     """The image of each annotation; those of none are taken out. `bad` says of some why they are no objects."""
     image_of = np.empty(sum(map(len, owners)), np.int32)
     lost: list[tuple[int, Id]] = []
-    at = 0
+    indexes, at = _indexes_by_id(found.index_of_id), 0
     for some in (several[i : i + _OWNERS] for several in owners for i in range(0, len(several), _OWNERS)):
         here = image_of[at : at + len(some)]
-        here[:] = np.fromiter(map(found.index_of_id.get, some, itertools.repeat(-1)), np.int32, len(some))
+        here[:] = indexes(some)
         for i in np.flatnonzero(here < 0).tolist():
             if here[i] == -1:
                 here[i] = _index_of(found.index_of_id, some[i])
@@ -473,6 +473,29 @@ def _belongings(found: FileOutline, owners: list[Owners], bad: Mapping[int, str]
         found.problems[problem] = (*found.problems[problem][:3], count)
     keep = image_of >= 0
     found.annotations, found.image_of = found.annotations[keep], image_of[keep]
+
+
+def _indexes_by_id(index_of_id: Mapping[Any, int]) -> Callable[[Owners], Ints]:
+    """What gives the index of the image of each of some owners by the very id that it has, -1 where none has it."""
+
+    def one_by_one(owners: Owners) -> Ints:
+        return np.fromiter(map(index_of_id.get, owners, itertools.repeat(-1)), np.int64, len(owners))
+
+    try:
+        ids = np.array(array("q", index_of_id), np.int64)
+    except (TypeError, OverflowError):
+        return one_by_one
+    order = np.argsort(ids)
+    ids, indexes = ids[order], np.fromiter(index_of_id.values(), np.int64, len(ids))[order]
+
+    def at_once(owners: Owners) -> Ints:
+        if not isinstance(owners, array) or not len(ids):
+            return one_by_one(owners)
+        numbers = np.asarray(owners)
+        at = np.minimum(np.searchsorted(ids, numbers), len(ids) - 1)
+        return np.where(ids[at] == numbers, indexes[at], -1)
+
+    return at_once
 
 
 def _no_image_of(number: int, owner: Id) -> str:

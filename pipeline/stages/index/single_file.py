@@ -5,6 +5,7 @@ What is assigned are spans of the file, not bytes: a bucket's task reads its own
 
 from __future__ import annotations
 
+import functools
 import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -104,7 +105,9 @@ class ParsedSource:
 
     def __init__(self, spec: IndexSpec, digest: str | None, listed: list[Listing | None], engine: Engine) -> None:
         self.spec, self.digest, self._listed, self._engine = spec, digest, listed, engine
-        self._warm_up: Callable[[], None] | None = engine.warm_up
+        self._warm_up: Callable[[], None] | None = functools.partial(
+            engine.warm_up, functools.partial(import_for_buckets, spec)
+        )
         self._outlines: list[FileOutline] = []
         self._called: list[_Names] = []
         self._marks: list[tuple[bytes, ...]] = []
@@ -275,6 +278,12 @@ def _text_of(spans: Spans) -> int:
     """How many bytes they span."""
     begin, stop = spans.sum(axis=0, dtype=np.int64).tolist()
     return int(stop - begin)
+
+
+def import_for_buckets(spec: IndexSpec) -> None:
+    """Import what `make_bucket` uses, also what the format imports when it first parses something."""
+    format_, nothing = formats.load_single_file(spec.format), Part([], [], np.zeros(0, np.int64), {})
+    format_.parse(nothing, spec.task, spec.keypoints, json.loads(spec.options))
 
 
 def make_bucket(task: BucketTask, digest: str | None, shares: list[BucketShare]) -> BucketDone:
