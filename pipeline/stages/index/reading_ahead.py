@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 #: Bytes of a file that is read through before a helper has started and read a part of it.
 _LEAST = 128 << 20
 
-#: Bytes that this process reads until helpers have started.
-_HEAD_START = 64 << 20
-
 
 def stretches(spec: IndexSpec, path: str, mark: bytes, engine: Engine) -> list[Read]:
     """The stretches of the file at `path` in the state `mark` that helpers read: where each begins, and who to ask."""
@@ -31,7 +28,7 @@ def stretches(spec: IndexSpec, path: str, mark: bytes, engine: Engine) -> list[R
     size = file.size()
     if size < _LEAST:
         return []
-    step = (size - _HEAD_START) // (engine.helpers + 1)
+    step = size // (engine.helpers + 1)
     begins = [size - step * number for number in range(engine.helpers, 0, -1)]
     return [(begin, engine.background(_stretch, spec, path, mark, begin, begin + step)) for begin in begins]
 
