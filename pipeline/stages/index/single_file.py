@@ -268,7 +268,7 @@ def in_buckets(
         owner = outline.image_of[step]
         order = np.argsort(homes[owner], kind="stable")
         to = np.arange(len(order)) + np.repeat(begin - np.cumsum(here) + here, here)
-        spans[to] = outline.annotations[step][order]
+        spans[to] = outline.annotations[step].take(order, axis=0)
         image_of[to] = index[owner[order]]
         begin += here
     return edges, spans, image_of
