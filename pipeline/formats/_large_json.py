@@ -75,12 +75,12 @@ class Chunk:
 
     def no_object(self, number: int) -> str | None:
         """Why element `number` of this chunk is no JSON object, with its line; None for one."""
-        return no_object(self.element(number), self.line_of(number), self._before(number))
+        return no_object(self.element(number), self.line_of(number), functools.partial(self._before, number))
 
     def slip(self) -> tuple[int, str] | None:
         """The line of the first mistake in an element, and the clause; None where all are JSON."""
         for number in range(len(self)):
-            slip = placed_slip(self.element(number), self.line_of(number), self._before(number))
+            slip = placed_slip(self.element(number), self.line_of(number), functools.partial(self._before, number))
             if slip is not None:
                 return slip[0], f"is not JSON: {self.member}[{self.first + number}] ({slip[1]})"
         return None
@@ -190,7 +190,7 @@ class _Window:
         slip = slip_of(text)
         if slip is None or slip.cut or slip.reason == AFTER_END:
             return None
-        placed = placed_slip(text, self._here(), b" " * self._indent())
+        placed = placed_slip(text, self._here(), lambda: b" " * self._indent())
         assert placed is not None
         return Malformed(f"is not JSON: {what} ({placed[1]})", placed[0] if placed[0] > 1 else None)
 
