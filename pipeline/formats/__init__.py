@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pipeline.base.arrays import AnyInts as Spans  # of any width: those of a large file are narrow
     from pipeline.base.arrays import Ints
     from pipeline.formats._image_names import ImageNames
+    from pipeline.formats._stretches import Read, Stretch
     from pipeline.images.header import Picture
 
 
@@ -232,6 +233,23 @@ class SingleFileFormat(Format, Protocol):
 
     def parse(self, part: Part, task: Task, keypoints: tuple[int, int] | None, options: Mapping[str, Any]) -> Parsed:
         """Rows of a `Part`; ``file`` in them is the index of the image, ``line`` counts objects in their image."""
+
+
+class AmidFormat(SingleFileFormat, Protocol):
+    """A format whose files several processes read together: one of those that have a function `stretch`."""
+
+    def outline(
+        self,
+        pieces: Iterable[bytes],
+        task: Task,
+        names: ImageNames | None = None,
+        split: str | None = None,
+        ahead: Sequence[Read] = (),
+    ) -> FileOutline:
+        """See `SingleFileFormat.outline`; `ahead` is read elsewhere, in the order of the file."""
+
+    def stretch(self, pieces: Iterable[bytes], begin: int, task: Task) -> Stretch | None:
+        """What is in a part of a file, which begins anywhere in it, at byte `begin`; None where that is uncertain."""
 
 
 class SeveralFilesFormat(SingleFileFormat, Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.formats._values import shown
@@ -76,21 +77,21 @@ def slip_of(data: bytes) -> Slip | None:
     return None
 
 
-def placed_slip(data: bytes, line: int, before: bytes) -> tuple[int, str] | None:
+def placed_slip(data: bytes, line: int, before: Callable[[], bytes]) -> tuple[int, str] | None:
     """The line of the first mistake in `data`, and the character on that line with what it is; None for JSON.
 
-    `data` begins on `line` of its file, behind the text `before`, which begins on that line or earlier.
+    `data` begins on `line` of its file, behind the text that `before` gives, which begins on that line or earlier.
     """
     slip = slip_of(data)
     if slip is None:
         return None
-    text = before.decode(errors="replace")
+    text = before().decode(errors="replace")
     begin, at = len(text), len(text) + slip.at
     text += data.decode(errors="replace")
     return line + text.count("\n", begin, at), f"character {at - text.rfind(chr(10), 0, at)}: {slip.reason}"
 
 
-def no_object(data: bytes, line: int | None = None, before: bytes = b"") -> str | None:
+def no_object(data: bytes, line: int | None = None, before: Callable[[], bytes] = bytes) -> str | None:
     """The clause that says why `data` is no JSON object; None for one. See `placed_slip`; None: its line is known."""
     if (slip := placed_slip(data, line or 1, before)) is not None:
         return f"is not JSON (line {slip[0]}, {slip[1]})" if line else f"is not JSON ({slip[1]})"

@@ -4,7 +4,7 @@ Elements are found, not decoded: a chunk of text that ends between two of them i
 where each is. Text that the decoder refuses (NaN, as Python writes it, or a mistake in one element) is cut by its
 brackets and strings alone, so that what is wrong with one element is reported of that element.
 
-`json.load` of a COCO JSON of 458 MB takes 3.0 GB; the whole index of it is made in 0.40 times its time and in 0.34 GB
+`json.load` of a COCO JSON of 458 MB takes 3.0 GB; the whole index of it is made in 0.35 times its time and in 0.33 GB
 (``tests/bench/bench_coco.py``).
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 import codecs
 import contextlib
 import functools
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,9 +22,19 @@ import numpy as np
 
 from pipeline.formats import Malformed
 from pipeline.formats._flaws import AFTER_END, MERGE_MARKS, known_flaw, merge_mark, no_object, placed_slip, slip_of
+from pipeline.formats._json_text import (
+    AFTER_BLANKS,
+    elements,
+    first_end,
+    last_boundary,
+    spans_of,
+    spans_of_objects,
+    stop_of,
+)
 
 if TYPE_CHECKING:
-    from pipeline.base.arrays import Bytes, Ints
+    from pipeline.base.arrays import Ints
+    from pipeline.formats._stretches import Ahead
 
 #: Bytes of one element, or of a member that is no array of ours.
 MAX_VALUE = 256 << 20
@@ -33,27 +42,9 @@ MAX_VALUE = 256 << 20
 #: Bytes of what does not end in which a mistake is searched.
 _LOOKED_AT = 16 << 20
 
-_BLANKS = b" \t\r\n"
-
-#: A string, a bracket, or the beginning of a string that does not end here.
-_STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{}]|"', re.DOTALL)
-
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
-
-_SCALAR = re.compile(rb'[^\s,:"\[\]{}]+')
-
-_END = re.compile(rb"\}[ \t\r\n]*+\]")
-
-_AFTER_BLANKS = re.compile(rb"[^ \t\r\n]")
-
 _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 _raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
-
-#: Where there are more blanks between two objects, the time that they take is that of another way.
-_BLANKS_BETWEEN = 64
-
-_IS_BLANK = np.isin(np.arange(256), list(_BLANKS))
 
 
 @dataclass(frozen=True)
@@ -84,12 +75,12 @@ class Chunk:
 
     def no_object(self, number: int) -> str | None:
         """Why element `number` of this chunk is no JSON object, with its line; None for one."""
-        return no_object(self.element(number), self.line_of(number), self._before(number))
+        return no_object(self.element(number), self.line_of(number), functools.partial(self._before, number))
 
     def slip(self) -> tuple[int, str] | None:
         """The line of the first mistake in an element, and the clause; None where all are JSON."""
         for number in range(len(self)):
-            slip = placed_slip(self.element(number), self.line_of(number), self._before(number))
+            slip = placed_slip(self.element(number), self.line_of(number), functools.partial(self._before, number))
             if slip is not None:
                 return slip[0], f"is not JSON: {self.member}[{self.first + number}] ({slip[1]})"
         return None
@@ -125,7 +116,7 @@ class _Window:
     def _value(self) -> bytes:
         """The value that begins here, which ends before a comma or a bracket."""
         self._next()
-        while (stop := _stop(self._text, self._at)) < 0 or stop == len(self._text):
+        while (stop := stop_of(self._text, self._at)) < 0 or stop == len(self._text):
             if not self._more():
                 if stop > 0:
                     break
@@ -138,7 +129,7 @@ class _Window:
 
     def _next(self, otherwise: str = "is not JSON (cut short: its last bracket is missing)") -> bytes:
         """The next byte that is no blank, which is then the one at hand."""
-        while (found := _AFTER_BLANKS.search(self._text, self._at)) is None:
+        while (found := AFTER_BLANKS.search(self._text, self._at)) is None:
             self._at = len(self._text)
             if not self._more():
                 raise self._wrong(otherwise)
@@ -177,6 +168,14 @@ class _Window:
             lines = sum(part.count(b"\n") for part in (self._text, *before, piece[: error.start]))
             raise Malformed("is not UTF-8 text; save it as UTF-8", self._line + lines) from None
 
+    def _pass_over(self, stop: int) -> None:
+        """Go on at byte `stop` of the file."""
+        while self._base + len(self._text) < stop:
+            self._at = len(self._text)
+            if not self._more():
+                return
+        self._at = stop - self._base
+
     def _indent(self) -> int:
         """How many bytes of its line are before what is here."""
         begin = self._text.rfind(b"\n", 0, self._at) + 1
@@ -191,7 +190,7 @@ class _Window:
         slip = slip_of(text)
         if slip is None or slip.cut or slip.reason == AFTER_END:
             return None
-        placed = placed_slip(text, self._here(), b" " * self._indent())
+        placed = placed_slip(text, self._here(), lambda: b" " * self._indent())
         assert placed is not None
         return Malformed(f"is not JSON: {what} ({placed[1]})", placed[0] if placed[0] > 1 else None)
 
@@ -214,7 +213,7 @@ class LargeObject(_Window):
     """A JSON object in `pieces`; of its members `arrays` are handed on in chunks, all others are small and kept.
 
     `rest` has the other members, each as it is written, once all `chunks` were taken. `decoders` are those of lists of
-    objects, by array. The first `added` bytes are in no file.
+    objects, by array. The first `added` bytes are in no file. What `ahead` has is handed on to who it says.
     """
 
     def __init__(
@@ -223,9 +222,10 @@ class LargeObject(_Window):
         arrays: Collection[str],
         decoders: Mapping[str, Callable[[bytes], list[Any]]] | None = None,
         added: int = 0,
+        ahead: Ahead | None = None,
     ) -> None:
         super().__init__(pieces, added)
-        self._arrays, self._decoders = arrays, decoders or {}
+        self._arrays, self._decoders, self._ahead = arrays, decoders or {}, ahead
         self.rest: dict[str, bytes] = {}
         #: The arrays that were found.
         self.found: set[str] = set()
@@ -261,7 +261,7 @@ class LargeObject(_Window):
         self._at += 1
         while self._more():
             pass
-        if (more := _AFTER_BLANKS.search(self._text, self._at)) is not None:
+        if (more := AFTER_BLANKS.search(self._text, self._at)) is not None:
             self._at = more.start()
             raise self._wrong("has more after the end of its JSON")
 
@@ -291,6 +291,9 @@ class LargeObject(_Window):
             chunk = self._some(name, count)
             count += len(chunk)
             yield chunk
+            if self._ahead is not None and (stretch := self._ahead.after(name, self._base + self._at)) is not None:
+                count += stretch.count
+                self._pass_over(stretch.stop)
             following = self._next()
             self._at += 1
             if following == b"]":
@@ -304,7 +307,7 @@ class LargeObject(_Window):
         while True:
             self._next()
             begin = self._at
-            for edge in (_last_boundary, _first_end):
+            for edge in (functools.partial(self._meeting, name), last_boundary, first_end):
                 stop = edge(self._text, begin)
                 if stop == begin:
                     continue
@@ -317,7 +320,7 @@ class LargeObject(_Window):
                 made = Chunk(name, count, text, base, spans + base, self._here(), found, self._indent())
                 self._at = stop
                 return made
-            edges = list(_elements(self._text, begin))
+            edges = list(elements(self._text, begin))
             if edges:
                 base = self._base + begin - 1
                 text = b"[" + self._text[begin : edges[-1][1]] + b"]"
@@ -333,138 +336,18 @@ class LargeObject(_Window):
                     f"is not JSON (cut short: {name}[{count}] does not end)"
                 )
 
+    def _meeting(self, name: str, text: bytes, begin: int) -> int:
+        """Where the element ends that is followed by what was read ahead; `begin` where it is not at hand."""
+        edge = self._ahead.edge(name, self._base + begin, self._base + len(text)) if self._ahead is not None else None
+        return begin if edge is None else edge - self._base
+
     def _decoded(self, name: str, text: bytes) -> tuple[list[Any] | None, Ints] | None:
         """What the decoder of an array makes of a list, and where its elements are; None for what is no list."""
         found = None
         with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             if name in self._decoders:
                 found = self._decoders[name](text)
-                if (spans := _spans_of_objects(text, len(found))) is not None:
+                if (spans := spans_of_objects(text, len(found))) is not None:
                     return found, spans
-            return found, _spans(_raws(text), text)
+            return found, spans_of(_raws(text), text)
         return None
-
-
-def _last_boundary(text: bytes, begin: int) -> int:
-    """Where the last object ends that is followed by a comma and another object; `begin` where none is."""
-    at = len(text)
-    for _ in range(64):
-        at = text.rfind(b"{", begin + 1, at)
-        if at < 0:
-            return begin
-        comma = _last_of(text, begin, at)
-        if text[comma : comma + 1] == b",":
-            brace = _last_of(text, begin, comma)
-            if text[brace : brace + 1] == b"}":
-                return brace + 1
-    return begin
-
-
-def _first_end(text: bytes, begin: int) -> int:
-    """Where the first object ends that is followed by the bracket of an array; `begin` where none is."""
-    found = _END.search(text, begin)
-    return found.start() + 1 if found is not None else begin
-
-
-def _last_of(text: bytes, begin: int, stop: int) -> int:
-    """The position of the last byte before `stop` that is no blank."""
-    stop -= 1
-    while stop > begin and text[stop] in _BLANKS:
-        stop -= 1
-    return stop
-
-
-def _elements(text: bytes, at: int) -> Iterator[tuple[int, int]]:
-    """Begin and end of each element from `at` on that is whole, by brackets and strings alone."""
-    while True:
-        stop = _stop(text, at)
-        if stop <= at or stop == len(text):  # what ends with the text may go on
-            return
-        yield at, stop
-        comma = _AFTER_BLANKS.search(text, stop)
-        if comma is None or comma[0] != b",":
-            return
-        following = _AFTER_BLANKS.search(text, comma.end())
-        if following is None:
-            return
-        at = following.start()
-
-
-def _stop(text: bytes, at: int) -> int:
-    """Where the value that begins at `at` ends; -1 where it does not."""
-    if text[at] in b"[{":
-        depth = 0
-        for found in _STRUCTURE.finditer(text, at):
-            first = text[found.start()]
-            if first in b"[{":
-                depth += 1
-            elif first in b"]}":
-                depth -= 1
-                if not depth:
-                    return found.end()
-            elif found.end() - found.start() == 1:
-                return -1
-        return -1
-    pattern = _STRING if text[at] == 34 else _SCALAR
-    value = pattern.match(text, at)
-    return value.end() if value is not None else -1 if text[at] == 34 else at
-
-
-def _spans_of_objects(text: bytes, count: int) -> Ints | None:
-    """Begin and end of the `count` objects of the list `text`; None where it is not certain.
-
-    Any two objects have a closing brace, a comma and an opening brace between them. Where there are no more of these,
-    as strings and lists in objects may have them, they are all.
-    """
-    whole = np.frombuffer(text, np.uint8)
-    opening = np.flatnonzero(whole == ord("{"))[1:]
-    comma = _last_before(whole, opening)
-    closing = _last_before(whole, comma)
-    between = (whole[comma] == ord(",")) & (whole[closing] == ord("}"))
-    if np.count_nonzero(between) != count - 1 or whole[1] != ord("{") or whole[-2] != ord("}"):
-        return None
-    spans = np.empty((count, 2), np.int64)
-    spans[0, 0], spans[1:, 0] = 1, opening[between]
-    spans[:-1, 1], spans[-1, 1] = closing[between] + 1, len(text) - 1
-    return spans
-
-
-def _last_before(whole: Bytes, at: Ints) -> Ints:
-    """The position of the last byte before each position `at` that is no blank, or of one of many blanks."""
-    at = at - 1
-    for _ in range(_BLANKS_BETWEEN):
-        blank = _IS_BLANK[whole[at]]
-        if not blank.any():
-            break
-        at = at - blank
-    return at
-
-
-def _spans(raws: list[msgspec.Raw], text: bytes) -> Ints:
-    """Begin and end in `text` of the values that were found in it."""
-    base = _address(text)
-    lengths = np.fromiter([len(memoryview(raw)) for raw in raws], np.int64, len(raws))
-    first = _address(raws[0]) - base
-    if len(raws) > 1:
-        # Nearly all files have the same bytes between any two values. That is checked, and saves asking each of them.
-        gap = _address(raws[1]) - base - first - int(lengths[0])
-        begin = first + np.cumsum(lengths + gap) - lengths - gap
-        if int(begin[-1]) == _address(raws[-1]) - base and _all_apart(text, begin, lengths, gap):
-            return np.stack([begin, begin + lengths], axis=1)
-    begin = np.fromiter((_address(raw) for raw in raws), np.int64, len(raws)) - base
-    return np.stack([begin, begin + lengths], axis=1)
-
-
-def _all_apart(data: bytes, begin: Ints, lengths: Ints, gap: int) -> bool:
-    """Whether every value is followed by the same `gap` bytes: a comma and blanks."""
-    text = np.frombuffer(data, np.uint8)
-    first_stop = int(begin[0] + lengths[0])
-    between = text[first_stop : first_stop + gap]
-    stops = (begin + lengths)[:-1]
-    return all(bool((text[stops + i] == between[i]).all()) for i in range(gap)) and bool(
-        (text[begin] == text[begin[0]]).all()
-    )
-
-
-def _address(value: Any) -> int:
-    return int(np.frombuffer(value, np.uint8).__array_interface__["data"][0])

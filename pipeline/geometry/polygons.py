@@ -134,7 +134,8 @@ def order_of_pairs(xy: Floats, begins: Ints, middles: Ints, ends: Ints) -> Ints:
         count, width = distances[low:high], np.repeat(sizes[low:high, 1], distances[low:high])
         first = np.cumsum(count) - count
         one, other = np.divmod(np.arange(int(count.sum())) - np.repeat(first, count), width)
-        apart = xy[np.repeat(begins[low:high], count) + one] - xy[np.repeat(middles[low:high], count) + other]
+        apart = xy.take(np.repeat(begins[low:high], count) + one, axis=0)  # a tenth of the time of `xy[…]`
+        apart -= xy.take(np.repeat(middles[low:high], count) + other, axis=0)
         apart *= apart
         across = apart[:, 0] + apart[:, 1]
         nearest = np.flatnonzero(across == np.repeat(np.minimum.reduceat(across, first), count))

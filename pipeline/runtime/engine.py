@@ -143,13 +143,13 @@ class Engine(AbstractContextManager["Engine"]):
             return answer
         return functools.partial(function, *args)
 
-    def warm_up(self) -> None:
-        """Let the helpers import what tasks need, as soon as they are free: they will be used."""
+    def warm_up(self, work: Callable[[], object] | None = None) -> None:
+        """Let the helpers import what tasks need, by `work` or all that read tables, as soon as they are free."""
         from pipeline.runtime.helpers import warm_up
 
         with suppress(BrokenExecutor):  # who uses them finds out, and does without
             for _ in range(self.helpers):
-                self.pool().submit(warm_up)
+                self.pool().submit(work or warm_up)
 
     def map(self, function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], *, files: int | None) -> Iterator[T]:
         """Results of ``function(*task)`` for every task as they finish, in any order; `files` as `kind` has them.

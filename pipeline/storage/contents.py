@@ -10,10 +10,10 @@ from pipeline.storage.location import Location
 _PIECE = 1 << 20
 
 
-def pieces_of(location: Location, path: str) -> Iterator[bytes]:
-    """The bytes of one file of a location, a piece at a time."""
-    size = location.sizes([path])[0] or 0
-    parts = [(begin, min(begin + _PIECE, size)) for begin in range(0, size, _PIECE)]
+def pieces_of(location: Location, path: str, begin: int = 0, stop: int | None = None) -> Iterator[bytes]:
+    """The bytes of one file of a location from `begin` to `stop` (None: its end), a piece at a time."""
+    stop = location.sizes([path])[0] or 0 if stop is None else stop
+    parts = [(at, min(at + _PIECE, stop)) for at in range(begin, stop, _PIECE)]
     return (data for _, data in location.read_parts(path, parts, 1))
 
 

@@ -45,11 +45,12 @@ from pipeline.formats._heads import begins_with, is_task
 from pipeline.formats.coco.options import Options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pipeline.base.arrays import Ints
     from pipeline.formats import FileOutline, Parsed, Part
     from pipeline.formats._image_names import ImageNames
+    from pipeline.formats._stretches import Read, Stretch
 
 SUFFIX = ".json"
 
@@ -101,16 +102,29 @@ def asks_sizes(options: Mapping[str, Any], images: int) -> bool:
 
 
 def outline(
-    pieces: Iterable[bytes], task: Task, names: ImageNames | None = None, split: str | None = None
+    pieces: Iterable[bytes],
+    task: Task,
+    names: ImageNames | None = None,
+    split: str | None = None,
+    ahead: Sequence[Read] = (),
 ) -> FileOutline:
     """Read a whole file, which comes in `pieces`, in one pass; `names` are the images that are there.
+
+    `ahead` are stretches that others read, see `stretch`: where each begins, and who to ask for it.
 
     Raises `Malformed` (a `ValueError` that is a clause) for what is no COCO JSON at all.
     """
     del split  # a file is of one
     from pipeline.formats.coco.scan import outline  # needs NumPy, which a rebuild with nothing to do never loads
 
-    return outline(pieces, task, names)
+    return outline(pieces, task, names, ahead)
+
+
+def stretch(pieces: Iterable[bytes], begin: int, task: Task) -> Stretch | None:
+    """The annotations in a part of a file, which begins anywhere in it, at byte `begin`: see `formats._stretches`."""
+    from pipeline.formats.coco.scan import stretch
+
+    return stretch(pieces, begin, task)
 
 
 def captions(pieces: Iterable[bytes], of: FileOutline) -> tuple[Ints, Ints]:

@@ -53,7 +53,7 @@ def plain_polygons(texts: Sequence[bytes]) -> list[Plain | None]:
 
 def _plain(text: bytes) -> Plain | None:
     """The same of one text, of which polygons may be left out."""
-    text = text.translate(None, _BLANKS)
+    text = bytes(text).translate(None, _BLANKS)  # it may be a part of a decoder's
     if text[:2] != b"[[" or text[-2:] != b"]]":
         return None
     parts = text[2:-2].split(b"],[")

@@ -246,7 +246,7 @@ def _joined(plain: Mapping[int, Plain], joined: dict[int, Floats], count: int) -
         order = np.arange(int(sizes.sum())) + np.repeat(first - np.cumsum(sizes) + sizes, sizes)
         middles = first[pairs] + np.array([plain[i][1][0] // 2 for i in at[pairs].tolist()], np.int64)
         order[np.repeat(pairs, sizes)] = order_of_pairs(points, first[pairs], middles, (first + sizes - 2)[pairs])
-        points = points[order]
+        points = points.take(order, axis=0)
     counts_of = np.zeros(count, np.int64)
     counts_of[at] = 2 * sizes
     if not joined:

@@ -199,8 +199,10 @@ def _decode(
     found, more, nested = _decoded(raws, task)
     plain_of = _plain_of(raws, found, task, crowds=keep) if task in OUTLINED else []
     rows = DecodedRows(owner[sized], line[sized], raws, found, [], [], plain_of)
-    for i, clause in damaged(raws).items() if nested else ():
-        _without_mask(rows, i, clause, task)
+    if nested:
+        some = [i for i, polygons in enumerate(plain_of) if polygons is None] if plain_of else [*range(len(raws))]
+        for i, clause in damaged([raws[i] for i in some]).items():
+            _without_mask(rows, some[i], clause, task)
     if keep:
         for i, annotation in enumerate(found):
             if not isinstance(annotation, Exception) and annotation.iscrowd:
@@ -310,7 +312,7 @@ def _or_error(decode: Callable[[bytes], Any], raws: list[bytes], i: int, task: T
 
 def _plain_of(raws: list[bytes], found: list[Any], task: Task, *, crowds: bool) -> list[Plain | None]:
     """See `DecodedRows`; what is no plain polygon is decoded in `found`, and `crowds` where they are objects."""
-    plain = plain_polygons([b"" if isinstance(a, Exception) else bytes(a.segmentation) for a in found])
+    plain = plain_polygons([b"" if isinstance(a, Exception) else a.segmentation for a in found])
     for i, polygon in enumerate(plain):
         # The mask of a crowd is in no row, and has numbers by the hundred.
         if (

@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 import numpy as np
 
-from pipeline.base.humanize import noun, plural
 from pipeline.base.memory import release_free
 from pipeline.base.terms import Task
 from pipeline.base.text import whole_number
 from pipeline.formats import FileOutline, Malformed
-from pipeline.formats._image_names import Found, ImageNames, clean
+from pipeline.formats._image_names import ImageNames
 from pipeline.formats._keypoint_names import flips
 from pipeline.formats._large_json import Chunk, LargeObject
-from pipeline.formats._records import stems_of
+from pipeline.formats._stretches import Ahead, Read, Stretch, read_stretch
 from pipeline.formats._values import as_id, category_name, finite, plain, shown, supercategory_name
+from pipeline.formats.coco.images import LOST, Id, ImageEntry, outline_of_images
 
 if TYPE_CHECKING:
     from pipeline.base.arrays import AnyInts as Spans  # of any width
     from pipeline.base.arrays import Ints
 
-
-Id = int | str | float | None
 
 Owners: TypeAlias = "list[Id] | array[int]"
 
@@ -37,15 +36,6 @@ _ARRAYS = frozenset({"images", "annotations"})
 
 #: Annotations whose images are found at a time.
 _OWNERS = 1 << 16
-
-#: Index of an image that is left out: its annotations are counted with it.
-_LOST = -2
-
-
-class _ImageEntry(msgspec.Struct, gc=False):
-    id: Id = None
-    file_name: str | None = None
-    coco_url: str | None = None
 
 
 class _OfImage(msgspec.Struct, gc=False):
@@ -57,7 +47,7 @@ class _OfPose(_OfImage, gc=False):
     keypoints: msgspec.Raw = msgspec.Raw(b"[]")
 
 
-_images = msgspec.json.Decoder(list[_ImageEntry]).decode
+_images = msgspec.json.Decoder(list[ImageEntry]).decode
 
 _owners: dict[bool, Any] = {
     True: msgspec.json.Decoder(list[_OfPose]).decode,
@@ -73,8 +63,10 @@ class SpansAndOwners:
         self.decoders = {"images": _images, "annotations": _owners[self.pose]}
         #: Begin and end of each element: 4 bytes wide where that is enough.
         self.spans: dict[str, array[int]] = {member: array("I") for member in _ARRAYS}
-        self.images: list[_ImageEntry | str] = []
+        self.images: list[ImageEntry | str] = []
         self.owners: list[Owners] = []
+        #: That of the images alone, once it was asked for.
+        self.outline: FileOutline | None = None
         #: How many keypoints annotations have, by category.
         self.points: Counter[tuple[Id, int]] = Counter()
         #: Why annotations are no JSON objects, by number.
@@ -84,11 +76,18 @@ class SpansAndOwners:
         """Read what belongs to what in a chunk, and note where its elements are."""
         if not chunk.first:  # of two members of one name the last counts, as for `json`
             self._forget(chunk.member)
-        self._note(chunk)
+        self._note(chunk.member, chunk.spans)
         if chunk.member == "images":
             self.images += _decoded(_images, chunk, lambda i: _image_of(chunk, i))
             return
-        found = _decoded(self.decoders["annotations"], chunk, lambda i: self._owner_of(chunk, i))
+        self._note_owners(_decoded(self.decoders["annotations"], chunk, lambda i: self._owner_of(chunk, i)))
+
+    def take_amid(self, found: list[Any], spans: Spans) -> None:
+        """The same of annotations, decoded, which begin and end at `spans`."""
+        self._note("annotations", spans)
+        self._note_owners(found)
+
+    def _note_owners(self, found: list[Any]) -> None:
         _extend(self.owners, [row.image_id for row in found])
         if self.pose:
             self.points.update(
@@ -112,17 +111,38 @@ class SpansAndOwners:
     def _forget(self, member: str) -> None:
         self.spans[member] = array("I")
         if member == "images":
-            self.images = []
+            self.images, self.outline = [], None
         else:
             self.owners = []
             self.points.clear()
             self.bad.clear()
 
-    def _note(self, chunk: Chunk) -> None:
-        spans = self.spans[chunk.member]
-        if spans.typecode == "I" and chunk.spans.max(initial=0) >= 1 << 32:
-            spans = self.spans[chunk.member] = array("q", spans)
-        spans.frombytes(chunk.spans.astype(spans.typecode).tobytes())
+    def outlined(self, names: ImageNames | None) -> FileOutline:
+        """The outline of the images alone, which are let go of."""
+        if self.outline is None:
+            images, self.images = self.images, []
+            self.outline = outline_of_images(self.array("images"), images, names)
+        return self.outline
+
+    def ask(self, ask: Callable[[], Stretch | None], names: ImageNames | None) -> Stretch | None:
+        """What `ask` says, after what there is to do meanwhile: amid the annotations, images that came are all."""
+        if self.images:
+            self.outlined(names)
+        return ask()
+
+    def _note(self, member: str, more: Spans) -> None:
+        spans = self.spans[member]
+        if spans.typecode == "I" and more.max(initial=0) >= 1 << 32:
+            spans = self.spans[member] = array("q", spans)
+        spans.frombytes(more.astype(spans.typecode).tobytes())
+
+    def join(self, other: tuple[Spans, list[Owners], Counter[tuple[Id, int]]]) -> None:
+        """Take over what another reader found of the annotations that follow, see `stretch`."""
+        spans, owners, points = other
+        self._note("annotations", spans)
+        self.points.update(points)
+        for some in owners:
+            _extend(self.owners, some)
 
     def array(self, member: str) -> Spans:
         """The spans of all elements of a member, shape (n, 2)."""
@@ -130,7 +150,7 @@ class SpansAndOwners:
         return np.frombuffer(spans, spans.typecode).reshape(-1, 2)
 
 
-def _extend(owners: list[Owners], ids: list[Id]) -> None:
+def _extend(owners: list[Owners], ids: Owners) -> None:
     """Add ids of images of annotations: whole numbers are an array, which has a tenth of the size."""
     more: Owners = ids
     for width in ("i", "q"):
@@ -143,13 +163,13 @@ def _extend(owners: list[Owners], ids: list[Id]) -> None:
         owners.append(more)
 
 
-def _image_of(chunk: Chunk, i: int) -> _ImageEntry | str:
+def _image_of(chunk: Chunk, i: int) -> ImageEntry | str:
     """An image, or the clause that says why it is not one."""
     data = plain(chunk.element(i))
     if not isinstance(data, dict):
         return chunk.no_object(i) or "cannot be read"
     name, url = data.get("file_name"), data.get("coco_url")
-    return _ImageEntry(
+    return ImageEntry(
         as_id(data.get("id")),
         str(name) if isinstance(name, str | int | float) else None,
         url if isinstance(url, str) else None,
@@ -167,23 +187,36 @@ def _decoded(decode: Any, chunk: Chunk, one: Any) -> list[Any]:
     return found
 
 
-def outline(pieces: Iterable[bytes], task: Task, names: ImageNames | None) -> FileOutline:
+def stretch(pieces: Iterable[bytes], begin: int, task: Task) -> Stretch | None:
+    """See `pipeline.formats.coco.stretch`."""
+    reader = SpansAndOwners(task)
+    read = read_stretch(pieces, begin, reader.decoders["annotations"], reader.take_amid)
+    found = reader.array("annotations"), reader.owners, reader.points
+    return read and replace(read, found=found)
+
+
+def outline(
+    pieces: Iterable[bytes],
+    task: Task,
+    names: ImageNames | None,
+    ahead: Sequence[Read] = (),
+) -> FileOutline:
     """See `pipeline.formats.coco.outline`."""
     reader = SpansAndOwners(task)
-    file = LargeObject(pieces, _ARRAYS, reader.decoders)
+    reads = [(begin, functools.partial(reader.ask, ask, names)) for begin, ask in ahead]
+    file = LargeObject(pieces, _ARRAYS, reader.decoders, ahead=Ahead("annotations", reads, reader.join))
     for chunk in file.chunks():
         reader.take(chunk)
     _must_be_coco(file)
     rest, shown = _rest(file.rest)
-    empty = np.zeros((0, 2), np.int64)
-    found = FileOutline(reader.array("images"), empty, np.zeros(0, np.int64), [], [], [], rest=shown)
+    found = reader.outlined(names)
+    found.rest, found.notes, notes = shown, [], found.notes
     _categories(found, rest.get("categories"))
     if any(reader.owners) and not found.labels:
         raise Malformed("has annotations but no categories: their classes have no names")
     if task is Task.POSE:
         _keypoints(found, rest.get("categories"), reader.points)
-    images, reader.images = reader.images, []
-    _take_images(found, images, names)
+    found.notes += notes
     release_free()  # what the texts between all that stays took
     found.annotations = reader.array("annotations")
     _belongings(found, reader.owners, reader.bad)
@@ -304,123 +337,14 @@ def _keypoints(found: FileOutline, categories: Any, counted: Counter[tuple[Id, i
         )
 
 
-@dataclass
-class _NamedImages:
-    """The images that have an id and a name: number in the file, id, name, path ("": no file is there).
-
-    `loose` are those whose file is not the one of that very path, by index.
-    """
-
-    numbers: array[int] = field(default_factory=lambda: array("q"))
-    ids: list[Id] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
-    paths: list[str] = field(default_factory=list)
-    loose: dict[int, Found] = field(default_factory=dict)
-
-    def add(self, number: int, key: Id, said: str, file: Found) -> None:
-        """Add an image and its file."""
-        if not file.exact:
-            self.loose[len(self.ids)] = file
-        self.numbers.append(number)
-        self.ids.append(key)
-        self.said.append(said)
-        self.paths.append(file.path or "")
-
-
-def _take_images(found: FileOutline, images: list[_ImageEntry | str], names: ImageNames | None) -> None:
-    """Paths and stems of the images, and the index of each by id; those that cannot be used are taken out.
-
-    `images` are let go of.
-    """
-    good, count = _NamedImages(), len(images)
-    for number, image in enumerate(images):
-        if isinstance(image, str):
-            found.problems.append(("", "bad_image", f"images[{number}] {image}", 0))
-            continue
-        said, path = _name_of(image)
-        if image.id is not None and said:
-            file = names.find(said, image.coco_url or said) if names is not None else Found(path, exact=True)
-            good.add(number, image.id, said, file)
-            continue
-        what = "no id" if said else "neither a file_name nor a coco_url that names a file"
-        _leave_out(found, image.id, "", "bad_image", f"{_image(number, image.file_name, image.id)} has {what}")
-    images.clear()
-    found.stems = stems_of(_settle(found, good), found.notes)
-    ambiguous = sum(reason == "ambiguous_image" for _, reason, *_ in found.problems)
-    if joined := len(good.ids) - len(found.paths) - ambiguous:
-        found.notes.append(
-            f"{joined:,} of {plural(count, 'entry', 'entries')} of `images` {noun(joined, 'names', 'name')} an "
-            "image that another entry names, too: their objects are joined"
-        )
-
-
-def _name_of(image: _ImageEntry) -> tuple[str, str]:
-    """What an image is called, and that as a path; empty where nothing names it."""
-    for said in (image.file_name, image.coco_url):
-        if said and (path := clean(said)):
-            return said, path
-    return "", ""
-
-
-def _settle(found: FileOutline, images: _NamedImages) -> list[str]:
-    """Give each of `images` its file; a file that is only like the name is no two images'. Returns their paths."""
-    like = {(file.path, images.said[i]) for i, file in images.loose.items() if file.path}
-    exact = {path for i, path in enumerate(images.paths) if path and i not in images.loose} if like else set()
-    claims = Counter(path for path, _ in like)
-    chosen: list[int] = []
-    called: list[str] = []
-    row_of: dict[str, int] = {}
-    for i, (number, key, said, path) in enumerate(
-        zip(images.numbers, images.ids, images.said, images.paths, strict=True)
-    ):
-        several = file.several if (file := images.loose.get(i)) is not None else ()
-        if several or (file is not None and path and (path in exact or claims[path] > 1)):
-            fitting = " or ".join(several[:3]) or f"{path}, which another image is called as well"
-            detail = f"{_image(number, said, key)} may be {fitting}; name it by its path below the folder of images"
-            _leave_out(found, key, clean(said), "ambiguous_image", detail)
-            continue
-        row = row_of.setdefault(path or f"\0{clean(said)}", len(chosen))
-        if row == len(chosen):
-            chosen.append(number)
-            called.append(path or clean(said))
-            found.paths.append(path)
-            found.said.append(said)
-        if found.index_of_id.setdefault(key, row) != row:
-            if found.index_of_id[key] >= 0:
-                found.doubtful.append(found.index_of_id[key])
-            found.doubtful.append(row)
-            _leave_out(
-                found,
-                key,
-                called[row],
-                "image_twice",
-                f"{_image(number, said, key)} has the id of another image: whose the objects are is not known",
-            )
-    found.images = found.images[chosen]
-    return called
-
-
-def _image(number: int, said: str | None, key: Id) -> str:
-    known = [f"{shown(said)}" if said else "", f"id {shown(key)}" if key is not None else ""]
-    return f"images[{number}] ({', '.join(filter(None, known))})".removesuffix(" ()")
-
-
-def _leave_out(found: FileOutline, key: Id, path: str, reason: str, detail: str) -> None:
-    """Note a problem; the annotations of the image `key` are lost with it, and are counted there."""
-    if key is not None:
-        found.index_of_id[key] = _LOST
-        found.lost_with[key] = len(found.problems)
-    found.problems.append((path, reason, detail, 0))
-
-
 def _belongings(found: FileOutline, owners: list[Owners], bad: Mapping[int, str]) -> None:
     """The image of each annotation; those of none are taken out. `bad` says of some why they are no objects."""
     image_of = np.empty(sum(map(len, owners)), np.int32)
     lost: list[tuple[int, Id]] = []
-    at = 0
+    indexes, at = _indexes_by_id(found.index_of_id), 0
     for some in (several[i : i + _OWNERS] for several in owners for i in range(0, len(several), _OWNERS)):
         here = image_of[at : at + len(some)]
-        here[:] = np.fromiter(map(found.index_of_id.get, some, itertools.repeat(-1)), np.int32, len(some))
+        here[:] = indexes(some)
         for i in np.flatnonzero(here < 0).tolist():
             if here[i] == -1:
                 here[i] = _index_of(found.index_of_id, some[i])
@@ -432,7 +356,7 @@ def _belongings(found: FileOutline, owners: list[Owners], bad: Mapping[int, str]
         return
     with_image: Counter[int] = Counter()
     for number, owner in lost:
-        if image_of[number] == _LOST:
+        if image_of[number] == LOST:
             with_image[
                 next(found.lost_with[k] for k in (owner, as_id(owner), str(owner), _int(owner)) if k in found.lost_with)
             ] += 1
@@ -444,6 +368,29 @@ def _belongings(found: FileOutline, owners: list[Owners], bad: Mapping[int, str]
         found.problems[problem] = (*found.problems[problem][:3], count)
     keep = image_of >= 0
     found.annotations, found.image_of = found.annotations[keep], image_of[keep]
+
+
+def _indexes_by_id(index_of_id: Mapping[Any, int]) -> Callable[[Owners], Ints]:
+    """What gives the index of the image of each of some owners by the very id that it has, -1 where none has it."""
+
+    def one_by_one(owners: Owners) -> Ints:
+        return np.fromiter(map(index_of_id.get, owners, itertools.repeat(-1)), np.int64, len(owners))
+
+    try:
+        ids = np.array(array("q", index_of_id), np.int64)
+    except (TypeError, OverflowError):
+        return one_by_one
+    order = np.argsort(ids)
+    ids, indexes = ids[order], np.fromiter(index_of_id.values(), np.int64, len(ids))[order]
+
+    def at_once(owners: Owners) -> Ints:
+        if not isinstance(owners, array) or not len(ids):
+            return one_by_one(owners)
+        numbers = np.asarray(owners)
+        at = np.minimum(np.searchsorted(ids, numbers), len(ids) - 1)
+        return np.where(ids[at] == numbers, indexes[at], -1)
+
+    return at_once
 
 
 def _no_image_of(number: int, owner: Id) -> str:

@@ -67,9 +67,14 @@ class AnnotationsFile:
         """How large the file is, in bytes."""
         return self._folder.sizes([self._name])[0] or 0
 
-    def pieces(self) -> Iterator[bytes]:
-        """The bytes of the file, a piece at a time."""
-        return storage.pieces_of(self._folder, self._name)
+    @property
+    def is_local(self) -> bool:
+        """Whether several processes read several parts of it sooner than one reads all."""
+        return self._folder.local is not None
+
+    def pieces(self, begin: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """The bytes of the file from `begin` to `stop` (None: its end), a piece at a time."""
+        return storage.pieces_of(self._folder, self._name, begin, stop)
 
     def texts(self, spans: Spans) -> Sequence[bytes]:
         """The bytes at `spans`, shape (n, 2): begin and end. Raises `DataError` where the file changed."""

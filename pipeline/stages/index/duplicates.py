@@ -32,10 +32,11 @@ def duplicate_rows(file: Ints, class_id: Ints, boxes: Sequence[Floats], tail: pa
     repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     if not len(repeated):
         return result
-    some = np.flatnonzero(repeated[np.searchsorted(repeated, hashed).clip(max=len(repeated) - 1)] == hashed)
+    chosen = repeated[np.searchsorted(repeated, hashed).clip(max=len(repeated) - 1)] == hashed
+    some = np.flatnonzero(chosen)
     order = some[np.argsort(hashed[some], kind="stable")]
     again = np.flatnonzero(hashed[order][1:] == hashed[order][:-1])
-    texts = dict(zip(order.tolist(), tail.take(pa.array(order)).to_pylist(), strict=True))
+    texts = dict(zip(some.tolist(), tail.filter(pa.array(chosen)).to_pylist(), strict=True))
     seen: dict[int, set[tuple[int, int, bytes]]] = {}
     for i in again.tolist():
         group = seen.setdefault(int(hashed[order[i]]), set())

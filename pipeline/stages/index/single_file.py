@@ -5,6 +5,7 @@ What is assigned are spans of the file, not bytes: a bucket's task reads its own
 
 from __future__ import annotations
 
+import functools
 import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -20,10 +21,11 @@ import xxhash
 from pipeline import formats, storage
 from pipeline.base.classes import SourceNames
 from pipeline.base.memory import release_free
-from pipeline.formats import FileOutline, Parsed, Part, SeveralFilesFormat
+from pipeline.formats import AmidFormat, FileOutline, Parsed, Part, SeveralFilesFormat
 from pipeline.formats._image_names import ImageNames
 from pipeline.images.header import Picture
 from pipeline.job.spec import IndexSpec, SplitSpec
+from pipeline.runtime.engine import Engine
 from pipeline.stages.index.annotations_file import AnnotationsFile, AnnotationsFiles
 from pipeline.stages.index.bucket import BucketTables, BucketTask, write_bucket
 from pipeline.stages.index.buckets import BucketDone
@@ -33,6 +35,7 @@ from pipeline.stages.index.label_tables import ProblemRow, annotations_table, pr
 from pipeline.stages.index.listed_files import files_table
 from pipeline.stages.index.previous import previous_bucket
 from pipeline.stages.index.reader import SourceDocument
+from pipeline.stages.index.reading_ahead import stretches
 from pipeline.stages.index.summary import bucket_summary
 from pipeline.storage import Listing
 from pipeline.tables.schema import LabelState
@@ -100,10 +103,11 @@ class ParsedSource:
     first large file is read.
     """
 
-    def __init__(
-        self, spec: IndexSpec, digest: str | None, listed: list[Listing | None], warm_up: Callable[[], None] | None
-    ) -> None:
-        self.spec, self.digest, self._listed, self._warm_up = spec, digest, listed, warm_up
+    def __init__(self, spec: IndexSpec, digest: str | None, listed: list[Listing | None], engine: Engine) -> None:
+        self.spec, self.digest, self._listed, self._engine = spec, digest, listed, engine
+        self._warm_up: Callable[[], None] | None = functools.partial(
+            engine.warm_up, functools.partial(import_for_buckets, spec)
+        )
         self._outlines: list[FileOutline] = []
         self._called: list[_Names] = []
         self._marks: list[tuple[bytes, ...]] = []
@@ -140,6 +144,8 @@ class ParsedSource:
             hashed = (self._hashed(pieces, state) for pieces in given)
             if format_.SEVERAL_FILES:
                 return cast("SeveralFilesFormat", format_).outline_of_files(hashed, task, names, split.split)
+            if ahead := stretches(self.spec, split.labels, files.marks[0], self._engine):
+                return cast("AmidFormat", format_).outline(next(hashed), task, names, split.split, ahead)
             return format_.outline(next(hashed), task, names, split.split)
 
         outline = files.read_through(read)
@@ -262,7 +268,7 @@ def in_buckets(
         owner = outline.image_of[step]
         order = np.argsort(homes[owner], kind="stable")
         to = np.arange(len(order)) + np.repeat(begin - np.cumsum(here) + here, here)
-        spans[to] = outline.annotations[step][order]
+        spans[to] = outline.annotations[step].take(order, axis=0)
         image_of[to] = index[owner[order]]
         begin += here
     return edges, spans, image_of
@@ -272,6 +278,12 @@ def _text_of(spans: Spans) -> int:
     """How many bytes they span."""
     begin, stop = spans.sum(axis=0, dtype=np.int64).tolist()
     return int(stop - begin)
+
+
+def import_for_buckets(spec: IndexSpec) -> None:
+    """Import what `make_bucket` uses, also what the format imports when it first parses something."""
+    format_, nothing = formats.load_single_file(spec.format), Part([], [], np.zeros(0, np.int64), {})
+    format_.parse(nothing, spec.task, spec.keypoints, json.loads(spec.options))
 
 
 def make_bucket(task: BucketTask, digest: str | None, shares: list[BucketShare]) -> BucketDone:

@@ -63,7 +63,7 @@ def update(
     if whole_format:
         from pipeline.stages.index.single_file import ParsedSource
 
-        whole = ParsedSource(spec, digest, [pictures for _, pictures in found.splits], engine.warm_up)
+        whole = ParsedSource(spec, digest, [pictures for _, pictures in found.splits], engine)
         count = bucket_count(buckets, whole.images, before, whole.document["text"])
         return _update_whole(whole, directory, found, count, engine, progress, keep)
     count = bucket_count(buckets, found.images, before)
