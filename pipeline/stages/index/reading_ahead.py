@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: Bytes of a file that is read through before a helper has started and read a part of it.
 _LEAST = 128 << 20
 
+#: Bytes of a file of which what helpers find on their way here fits beside what is found here.
+_MOST = 1 << 30
+
 
 def stretches(spec: IndexSpec, path: str, mark: bytes, engine: Engine) -> list[Read]:
     """The stretches of the file at `path` in the state `mark` that helpers read: where each begins, and who to ask."""
@@ -26,7 +29,7 @@ def stretches(spec: IndexSpec, path: str, mark: bytes, engine: Engine) -> list[R
     if not engine.helpers or not file.is_local or not hasattr(formats.load(spec.format), "stretch"):
         return []
     size = file.size()
-    if size < _LEAST:
+    if not _LEAST <= size <= _MOST:
         return []
     step = size // (engine.helpers + 1)
     begins = [size - step * number for number in range(engine.helpers, 0, -1)]
