@@ -4,7 +4,7 @@ Elements are found, not decoded: a chunk of text that ends between two of them i
 where each is. Text that the decoder refuses (NaN, as Python writes it, or a mistake in one element) is cut by its
 brackets and strings alone, so that what is wrong with one element is reported of that element.
 
-`json.load` of a COCO JSON of 458 MB takes 3.0 GB; the whole index of it is made in 0.35 times its time and in 0.33 GB
+`json.load` of a COCO JSON of 458 MB takes 3.0 GB; the whole index of it is made in 0.4 times its time and in 0.33 GB
 (``tests/bench/bench_coco.py``).
 """
 
