@@ -108,7 +108,7 @@ def plan_subset(
 
 
 def _loss(job: Job, context: PlanContext, summaries: Sequence[BucketSummary]) -> Loss:
-    """What the plan takes from the target; images that only changed their split are looked for where it is too much."""
+    """What the plan takes from the target; where that is too much, without images of another split now."""
     loss = Loss.of_all([summary.loss for summary in summaries])
     return passed_on(context, summaries, loss) if is_too_much(job, context.state, loss) else loss
 
