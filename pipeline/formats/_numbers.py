@@ -27,6 +27,11 @@ _WIDTH = 9  # " 0.123456"
 
 _LINES = bytes.maketrans(b",\t\r\n", b"\n   ")
 
+#: So many bytes of plain numbers are few: Arrow's reader takes 0.2 ms to begin, `float` 0.1 µs for each.
+_FEW = 1024
+
+_PLAIN = re.compile(rb"-?[0-9]++(?:\.[0-9]++)?(?:,-?[0-9]++(?:\.[0-9]++)?)*+")
+
 _BLANK_LINES = bytes.maketrans(b" \t\r\v\f", b"\n" * 5)
 
 _MINUS_OF_ZERO = re.compile(rb"-(?=0(?:\.0*)?(?: |$))")
@@ -71,7 +76,12 @@ def parse_numbers(texts: Sequence[bytes]) -> Floats:
 
     Blanks around a number count for nothing. Raises `pyarrow.ArrowInvalid` where one is not a number.
     """
-    return _numbers_of(b",".join(texts).translate(_LINES)) if texts else np.zeros(0)
+    if not texts:
+        return np.zeros(0)
+    text = b",".join(texts)
+    if len(text) <= _FEW and _PLAIN.fullmatch(text):
+        return np.array([*map(float, text.split(b","))])
+    return _numbers_of(text.translate(_LINES))
 
 
 def numbers_of_lists(texts: Sequence[bytes]) -> Floats:

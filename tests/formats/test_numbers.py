@@ -6,6 +6,7 @@ import itertools
 import json
 
 import numpy as np
+import pyarrow as pa
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -15,6 +16,25 @@ from pipeline.formats._numbers import numbers_of_lists, parse_numbers, rounded, 
 @given(st.lists(st.lists(st.floats(0, 1e6).filter(lambda v: v == 0 or v > 1e-3), min_size=6, max_size=12), max_size=5))
 def test_numbers_are_read_to_the_last_bit(rows: list[list[float]]) -> None:
     assert parse_numbers([",".join(map(repr, row)).encode() for row in rows]).tolist() == [v for r in rows for v in r]
+
+
+#: Texts of numbers, and of what is nearly one.
+_TEXTS = st.from_regex(rb"[ ]?[-+]?(0|[0-9]{1,25}|nan|e|)(\.[0-9]{0,30})?(e-?[0-9]{1,3})?", fullmatch=True)
+
+
+@given(st.lists(_TEXTS, min_size=1, max_size=9))
+def test_few_numbers_are_read_as_many_are(texts: list[bytes]) -> None:
+    """What is a number, and which, does not go by how many there are."""
+    many = [*texts, *[b"1"] * 2000]
+
+    def read(some: list[bytes]) -> bytes | None:
+        try:
+            return parse_numbers(some).tobytes()
+        except pa.ArrowInvalid:
+            return None
+
+    found, alone = read(many), read(texts)
+    assert alone == (None if found is None else found[: -2000 * 8])
 
 
 def test_numbers_in_the_middle_are_rounded_by_their_exact_value() -> None:
