@@ -27,7 +27,17 @@ from pipeline.reports.report import Report
 from tests.support.helpers import contents, repeated, settle, write_file
 from tests.support.plain_selection import CONDITIONS, expected
 from tests.support.plain_world import Expected, World
-from tests.support.random_worlds import edited, file_of, look_hash, shares, source_files, tail, worlds, write_world
+from tests.support.random_worlds import (
+    clear,
+    edited,
+    file_of,
+    look_hash,
+    shares,
+    source_files,
+    tail,
+    worlds,
+    write_world,
+)
 
 CLASSES = (
     None,
@@ -149,13 +159,13 @@ Rows = list[list[float]]
 @st.composite
 def lives(draw: st.DrawFn) -> list[tuple[World, Config]]:
     """States of the sources and of a config, one after another; a few keys of a config are not as usual."""
-    world = draw(worlds())
+    world = clear(draw(worlds()))
     keys = USUAL | {key: draw(KEYS[key]) for key in sorted(draw(st.sets(st.sampled_from(sorted(KEYS)), max_size=7)))}
     found = [(world, keys)]
     for _ in range(draw(st.integers(0, 3))):
         if draw(st.integers(0, 2)):
             for _ in range(draw(st.integers(1, 3))):
-                world = draw(edited(world))
+                world = clear(draw(edited(world)))
         else:
             # A split table of other groups is refused, and so is one of a split without a share.
             remembered = any(before["split"] and before["split"]["stratify"] for _, before in found)

@@ -71,9 +71,8 @@ class World:
         return next(source for source in self.sources if source.name == picture.source)
 
     def has(self, picture: Picture) -> bool:
-        """Whether there is an image file or a label; one that COCO JSON lists alone, without objects, is neither."""
-        labelled = bool(picture.objects) or (picture.objects is not None and self.source(picture).format != "coco")
-        return labelled or picture.file != "missing"
+        """Whether there is an image file or a label."""
+        return picture.objects is not None or picture.file != "missing"
 
     def key(self, picture: Picture) -> str:
         """The key of an image."""

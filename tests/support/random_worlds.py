@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -120,6 +121,25 @@ def edited(draw: st.DrawFn, world: World) -> World:
     pictures = {f"{p.source}/{p.split}/{p.stem}": p for p in ([*world.pictures] if what == "new" else rest)}
     pictures.setdefault(f"{changed.source}/{changed.split}/{changed.stem}", changed)
     return replace(world, pictures=tuple(pictures.values()))
+
+
+def clear(world: World) -> World:
+    """The world with a file of each image that COCO JSON alone would know, or might take for another of its name.
+
+    What becomes of those is tested in `tests/formats`.
+    """
+
+    def name(one: Picture) -> tuple[str, str, str]:
+        return one.source, one.split, Path(one.stem).name
+
+    count = Counter(map(name, world.pictures))
+    pictures = (
+        replace(one, file="whole")
+        if one.file == "missing" and world.source(one).format == "coco" and (not one.objects or count[name(one)] > 1)
+        else one
+        for one in world.pictures
+    )
+    return replace(world, pictures=tuple(pictures))
 
 
 # --- what is written --------------------------------------------------------------------------------------------------
