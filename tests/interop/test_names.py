@@ -57,6 +57,7 @@ def test_mmengine_reads_what_was_written(tmp_path: Path, read: Reader, folder: s
             }
         ),
     )
+    target.parent.mkdir()  # what is called after a variable of the shell must be there to be meant
     told = run_process(
         "convert",
         source,
