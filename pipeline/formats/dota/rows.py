@@ -192,7 +192,7 @@ def _reported(lines: _Lines, i: int, problems: list[Problem]) -> bool:
     return True
 
 
-@functools.lru_cache(4096)  # categories are few, and Arrow takes 0.2 ms for each that is none
+@functools.lru_cache(4096)  # categories are few, and Arrow takes 0.2 ms to refuse one
 def _is_number(token: bytes) -> bool:
     return _are_numbers(token, 1)
 
