@@ -228,15 +228,15 @@ def target_brake(
     if made is None:
         return None
     limit = Limit.of(job.config.target.max_delete)
-    if _asks_the_same(job, made):
-        if not is_too_much(job, state, loss):
-            return _emptied(job, made, totals, limit)
+    if is_too_much(job, state, loss):
         share = _share(loss.lost, loss.total)
         sentence = (
             f"{job.root}: would lose {loss.lost:,} of {plural(loss.total, 'file')} ({share}) by its own config"
             f"{_named(loss.names)}; check the source, or build with --max-delete none to let them go"
         )
         return BrakeError(sentence, "target", loss.lost, loss.total, loss.names)
+    if _asks_the_same(job, made):
+        return _emptied(job, made, totals, limit)
     cause = _other_cause(job, infos, state)
     count = loss.lost + loss.replaced
     if cause is None or not limit.forbids(count, loss.total):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -44,24 +45,30 @@ def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_copy, "_APART", set())
 
 
-@pytest.fixture(scope="module")
-def sharing_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder on an XFS of its own, where files can share content."""
-    base = tmp_path_factory.mktemp("xfs")
+@contextlib.contextmanager
+def disk_of(kind: str, base: Path, megabytes: int, *options: str) -> Iterator[Path]:
+    """A folder on a file system of its own, below `base`."""
     image, folder = base / "image", base / "disk"
     folder.mkdir()
-    if os.getuid() or not shutil.which("mkfs.xfs"):
-        pytest.skip("to mount an XFS takes root and mkfs.xfs (xfsprogs)")
+    if os.getuid() or not shutil.which(f"mkfs.{kind}"):
+        pytest.skip(f"to mount an {kind} takes root and mkfs.{kind} (Debian: xfsprogs, e2fsprogs)")
     with image.open("wb") as file:
-        file.truncate(400 << 20)
-    subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", str(image)], check=True)
+        file.truncate(megabytes << 20)
+    subprocess.run([f"mkfs.{kind}", "-q", *options, str(image)], check=True)
     mounted = subprocess.run(["mount", "-o", "loop", str(image), str(folder)], check=False, capture_output=True)
     if mounted.returncode:
-        pytest.skip(f"an XFS cannot be mounted here: {mounted.stderr.decode().strip()}")
+        pytest.skip(f"an {kind} cannot be mounted here: {mounted.stderr.decode().strip()}")
     try:
         yield folder
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.fixture(scope="module")
+def sharing_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder on an XFS of its own, where files can share content."""
+    with disk_of("xfs", tmp_path_factory.mktemp("xfs"), 400, "-m", "reflink=1") as folder:
+        yield folder
 
 
 def moved(root: Path, sources: list[Path], sizes: list[int | None] | None = None) -> tuple[Results, list[int]]:
@@ -282,17 +289,7 @@ def linked(root: Path, source: Path, *names: str) -> Results:
 @pytest.mark.slow
 def test_a_file_with_as_many_links_as_there_can_be_fails_alone(tmp_path: Path) -> None:
     """On ext4 these are 65,000."""
-    image, disk = tmp_path / "image", tmp_path / "disk"
-    disk.mkdir()
-    if os.getuid() or not shutil.which("mkfs.ext4"):
-        pytest.skip("to mount an ext4 takes root and mkfs.ext4 (e2fsprogs)")
-    with image.open("wb") as file:
-        file.truncate(64 << 20)
-    subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
-    mounted = subprocess.run(["mount", "-o", "loop", str(image), str(disk)], check=False, capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"an ext4 cannot be mounted here: {mounted.stderr.decode().strip()}")
-    try:
+    with disk_of("ext4", tmp_path, 64) as disk:
         for name in ("a.jpg", "b.jpg"):
             write_file(disk / "source" / name, name)
         (disk / "others").mkdir()
@@ -301,8 +298,6 @@ def test_a_file_with_as_many_links_as_there_can_be_fails_alone(tmp_path: Path) -
         found = linked(disk / "target", disk / "source", "a.jpg", "b.jpg")
         assert (found.done, [*found.failed]) == (1, ["a.jpg"])
         assert "as many hard links as its file system can count; set target.images to copy" in found.failed["a.jpg"]
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV])
