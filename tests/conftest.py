@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,7 +20,18 @@ pytest.register_assert_rewrite("tests.support.contracts", "tests.support.helpers
 from pipeline.cli import run_cli  # noqa: E402 - after the line that lets pytest explain failed asserts
 from pipeline.storage.settling import VARIABLE as SETTLE  # noqa: E402
 from tests.support.forks import end_forks  # noqa: E402
-from tests.support.helpers import NAMES, Result, contents, make_town, make_tree, run_process, settle, write_file  # noqa: E402
+from tests.support.helpers import (  # noqa: E402
+    NAMES,
+    PROJECT,
+    Result,
+    contents,
+    make_town,
+    make_tree,
+    run_process,
+    settle,
+    write_file,
+)
+from tests.support.stores import lacking  # noqa: E402
 
 Run = Callable[..., Result]
 
@@ -91,6 +103,18 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"no shared data at {folder}")
     return folder
+
+
+@pytest.fixture
+def other_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another file system than `tmp_path`: in memory, on the system's disk or beside the project."""
+    here = tmp_path.stat().st_dev
+    for base in (Path("/dev/shm"), Path("/var/tmp"), PROJECT):
+        if base.is_dir() and base.stat().st_dev != here:
+            with tempfile.TemporaryDirectory(dir=base, prefix=".coco-diy-test-") as folder:
+                yield Path(folder)
+            return
+    lacking("this machine has one file system only")
 
 
 @pytest.fixture

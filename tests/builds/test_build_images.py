@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -261,35 +260,27 @@ def test_any_name_is_taken_as_it_is(tmp_path: Path, make_subset: MakeSubset) -> 
 
 @pytest.mark.parametrize("folder", ["images", "images/train", "labels"])
 def test_a_folder_of_the_target_on_another_disk(
-    own_subset: Subset, folder: str, monkeypatch: pytest.MonkeyPatch
+    own_subset: Subset, folder: str, other_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """People put images on the big disk and leave a link in their place."""
-    shm = Path("/dev/shm")
-    if not shm.is_dir() or shm.stat().st_dev == own_subset.source.stat().st_dev:
-        pytest.skip("no second file system at /dev/shm")
-    there = shm / f"coco-diy-test-{os.getpid()}-{folder.replace('/', '-')}"
-    there.mkdir()
-    try:
-        (own_subset.target / folder).parent.mkdir(parents=True)
-        os.symlink(there, own_subset.target / folder)
-        synced = []
-        sync_disk = _sync_disk
+    (own_subset.target / folder).parent.mkdir(parents=True)
+    os.symlink(other_disk, own_subset.target / folder)
+    synced = []
+    sync_disk = _sync_disk
 
-        def sync(place: str) -> None:
-            synced.append(os.stat(place).st_dev)
-            sync_disk(place)
+    def sync(place: str) -> None:
+        synced.append(os.stat(place).st_dev)
+        sync_disk(place)
 
-        monkeypatch.setattr(folders, "_sync_disk", sync)
-        own_subset.build()
-        assert {shm.stat().st_dev, own_subset.target.stat().st_dev} <= set(synced)
-        assert contents_of_links(own_subset.target) == BUILT
-        assert any(there.rglob("*.*"))
-        own_subset.build("--set", "classes=[car, bicycle]")
-        assert own_subset.build("--set", "classes=[car, bicycle]")["status"] == "nothing to do"
-        own_subset.build()
-        assert contents_of_links(own_subset.target) == BUILT
-    finally:
-        shutil.rmtree(there)
+    monkeypatch.setattr(folders, "_sync_disk", sync)
+    own_subset.build()
+    assert {other_disk.stat().st_dev, own_subset.target.stat().st_dev} <= set(synced)
+    assert contents_of_links(own_subset.target) == BUILT
+    assert any(other_disk.rglob("*.*"))
+    own_subset.build("--set", "classes=[car, bicycle]")
+    assert own_subset.build("--set", "classes=[car, bicycle]")["status"] == "nothing to do"
+    own_subset.build()
+    assert contents_of_links(own_subset.target) == BUILT
 
 
 def contents_of_links(root: Path) -> dict[str, bytes]:
@@ -340,19 +331,12 @@ def test_a_subset_without_any_image(tmp_path: Path, make_subset: MakeSubset, lab
     assert built["images"]["kept"] == 1
 
 
-def test_hard_links_do_not_cross_file_systems(own_subset: Subset) -> None:
-    """A device of its own is not to be had everywhere: /dev/shm is one here, or the test says so."""
-    shm = Path("/dev/shm")
-    if not shm.is_dir() or shm.stat().st_dev == own_subset.source.stat().st_dev:
-        pytest.skip("no second file system at /dev/shm")
-    target = shm / f"coco-diy-test-{os.getpid()}"
-    try:
-        told = run_process(
-            "build", own_subset.config, "--set", f"target.root={target}", *images("hardlink"), "--scheduler", "sync"
-        )
-        assert (told.code, told.out) == (1, "")
-        assert "another file system; set target.images to copy or symlink" in told.err
-        assert run_process("build", own_subset.config, "--set", f"target.root={target}").code == 0
-        assert contents(target) == BUILT
-    finally:
-        shutil.rmtree(target, ignore_errors=True)
+def test_hard_links_do_not_cross_file_systems(own_subset: Subset, other_disk: Path) -> None:
+    target = other_disk / "target"
+    told = run_process(
+        "build", own_subset.config, "--set", f"target.root={target}", *images("hardlink"), "--scheduler", "sync"
+    )
+    assert (told.code, told.out) == (1, "")
+    assert "another file system; set target.images to copy or symlink" in told.err
+    assert run_process("build", own_subset.config, "--set", f"target.root={target}").code == 0
+    assert contents(target) == BUILT

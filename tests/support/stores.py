@@ -80,6 +80,8 @@ class Server:
     host: str = "bucket"
     front: Front | None = None
     end_by: signal.Signals = signal.SIGKILL
+    #: What a server that was killed does not do by itself when it starts again.
+    recover: Callable[[], None] = lambda: None
 
     @property
     def door(self) -> int:
@@ -93,6 +95,7 @@ class Server:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
+        self.recover()
         log = (self.folder / f"log-{self.port}").open("ab")
         env = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "AZURE_", "GOOGLE_"))}
         self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=env)
@@ -212,7 +215,21 @@ def gs(folder: Path, *buckets: str) -> Server:
     ]
     front = Front(port)
     options = {"token": "anon", "endpoint_url": f"http://127.0.0.1:{front.port}"}
-    return Server("gs", port, command, folder, options, front=front)
+    return Server("gs", port, command, folder, options, front=front, recover=lambda: _drop_half_made(folder / "data"))
+
+
+def _drop_half_made(folder: Path) -> None:
+    """Remove objects and temporary files that fake-gcs-server was killed before it described.
+
+    It writes an object first, and then what it lists of it, as an attribute of the file or in a file beside it; of one
+    without that each of its listings fails, as no real store's does.
+    """
+    for path in folder.rglob("*"):
+        if path.is_file() and path.suffix != ".metadata" and not Path(f"{path}.metadata").exists():
+            try:
+                os.getxattr(path, "user.metadata")
+            except OSError:
+                path.unlink()
 
 
 def az(folder: Path) -> Server:
