@@ -34,14 +34,10 @@ class Company:
     web: str
 
 
-def _openssl(folder: Path, *words: str) -> None:
-    subprocess.run([stores.tool("openssl"), *words], check=True, cwd=folder, capture_output=True, timeout=60)
-
-
 @pytest.fixture(scope="module")
 def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
     folder = tmp_path_factory.mktemp("tls")
-    _openssl(
+    stores.openssl(
         folder,
         "req",
         "-x509",
@@ -59,9 +55,10 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
         "-addext",
         "basicConstraints=critical,CA:TRUE",
     )
-    _openssl(folder, "req", "-newkey", "rsa:2048", "-nodes", "-keyout", "s.key", "-out", "s.csr", "-subj", "/CN=store")
+    request = ("-keyout", "s.key", "-out", "s.csr", "-subj", "/CN=store")
+    stores.openssl(folder, "req", "-newkey", "rsa:2048", "-nodes", *request)
     write_file(folder / "ext", "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth")
-    _openssl(
+    stores.openssl(
         folder,
         "x509",
         "-req",
@@ -171,7 +168,7 @@ def test_every_variable_is_obeyed_by_all_clients(
 
 def test_a_folder_of_certificates(company: Company, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_file(tmp_path / "certs/ours.pem", company.authority.read_bytes())
-    _openssl(tmp_path, "rehash", "certs")
+    stores.openssl(tmp_path, "rehash", "certs")
     for variable in ("SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"):
         with monkeypatch.context() as inner:
             inner.setenv(variable, str(tmp_path / "certs"))
@@ -227,7 +224,7 @@ def test_a_redirect_takes_no_session_token_to_whom_nobody_vouches_for(
     """Neither by http:// nor with a certificate of one's own, on the same host, whatever the options allow."""
     monkeypatch.setenv("SSL_CERT_FILE", str(company.authority))
     words = "req -x509 -newkey rsa:2048 -nodes -keyout o.key -out o.pem -subj /CN=o -addext subjectAltName=IP:127.0.0.1"
-    _openssl(tmp_path, *words.split())
+    stores.openssl(tmp_path, *words.split())
     contexts = [ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) for _ in range(2)]
     contexts[0].load_cert_chain(company.authority.with_name("s.pem"), company.authority.with_name("s.key"))
     contexts[1].load_cert_chain(tmp_path / "o.pem", tmp_path / "o.key")

@@ -55,6 +55,11 @@ def tool(name: str) -> str:
     return lacking(f"there is no {name}; `make servers` installs it")
 
 
+def openssl(folder: Path, *words: str) -> None:
+    """Run ``openssl WORDS`` in `folder`."""
+    subprocess.run([tool("openssl"), *words], check=True, cwd=folder, capture_output=True, timeout=60)
+
+
 def lacking(reason: str) -> str:
     if os.environ.get("COCO_DIY_REQUIRE_SERVERS") == "1":
         pytest.fail(reason)

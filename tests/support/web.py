@@ -142,23 +142,12 @@ class Nginx:
 
     def _signed(self) -> Path:
         """The certificate, made by openssl."""
-        out, name = self.certificate, "subjectAltName=IP:127.0.0.1"
-        words = (
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-keyout",
-            out,
-            "-out",
-            out,
-            "-subj",
-            "/CN=here",
-            "-addext",
-            name,
-        )
+        from tests.support.stores import openssl
+
+        out = self.certificate
         if not out.exists():
-            subprocess.run(["openssl", "req", *words], check=True, capture_output=True, timeout=60)
+            words = f"req -x509 -newkey rsa:2048 -nodes -keyout {out.name} -out {out.name} -subj /CN=here"
+            openssl(out.parent, *words.split(), "-addext", "subjectAltName=IP:127.0.0.1")
         return out
 
     def stop(self) -> None:

@@ -125,15 +125,9 @@ def losses(plan: pa.Table, manifest: pa.Table) -> Loss:
     import pyarrow.compute as pc
 
     plan = plan.select(["path", "kind", "key", "split", "action"])  # contents are large, and decide nothing
-    is_delete = pc.equal(plan["action"], Action.DELETE.value)
-    gone, found = plan.filter(is_delete), Loss(total=manifest.num_rows)
+    gone, found = plan.filter(pc.equal(plan["action"], Action.DELETE.value)), Loss(total=manifest.num_rows)
     if gone.num_rows:
-        left = plan.filter(pc.invert(is_delete))
-        ids = [
-            pc.binary_join_element_wise(side["kind"].combine_chunks(), side["key"].combine_chunks(), "/")
-            for side in (gone, left)
-        ]
-        position = pc.index_in(ids[0], ids[1])
+        left, position = successors(plan, gone)
         lost = gone.filter(pc.is_null(position))
         found.lost, found.images = lost.num_rows, len(pc.unique(lost["key"]))
         found.names = lost["path"].slice(0, EXAMPLES).to_pylist()
@@ -149,6 +143,18 @@ def losses(plan: pa.Table, manifest: pa.Table) -> Loss:
         found.replaced = len(again)
         found.names = [*found.names, *again.slice(0, EXAMPLES).to_pylist()][:EXAMPLES]
     return found
+
+
+def successors(plan: pa.Table, gone: pa.Table) -> tuple[pa.Table, pa.Array]:
+    """What `plan` leaves; and of each row of `gone` which of these is of its image and kind, null where none is."""
+    import pyarrow.compute as pc
+
+    left = plan.filter(pc.not_equal(plan["action"], Action.DELETE.value))
+    ids = [
+        pc.binary_join_element_wise(side["kind"].combine_chunks(), side["key"].combine_chunks(), "/")
+        for side in (gone, left)
+    ]
+    return left, pc.index_in(*ids)
 
 
 def as_manifest(plan: pa.Table, failed: set[str], digests: Mapping[str, bytes]) -> pa.Table:

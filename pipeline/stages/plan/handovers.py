@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.stages.plan.bucket import write_plan
-from pipeline.stages.plan.compare import EXAMPLES, Loss, losses, summarise
+from pipeline.stages.plan.compare import EXAMPLES, Loss, losses, successors, summarise
 from pipeline.stages.plan.summary import BucketSummary
 from pipeline.stages.select.parts import read_part
 from pipeline.tables import schema
@@ -80,10 +80,17 @@ def passed_on(context: PlanContext, summaries: Sequence[BucketSummary], loss: Lo
 
 def _lost_and_new(context: PlanContext, bucket: int) -> tuple[list[_File], list[_File]]:
     """Files that a bucket deletes, and no other of their image and kind comes; and those that were not there before."""
-    columns = ["path", "kind", "key", "split", "action", "size"]
-    rows = read_part(context.plan_dir, bucket, schema.plan(), columns).to_pylist()
-    there = {(row["kind"], row["key"]) for row in rows if row["action"] != Action.DELETE}
-    before = set(context.state.rows(bucket, context.buckets)["path"].to_pylist())
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    plan = read_part(context.plan_dir, bucket, schema.plan(), ["path", "kind", "key", "split", "action", "size"])
+    gone = plan.filter(pc.equal(plan["action"], Action.DELETE.value))
+    left, successor = successors(plan, gone)
+    before = context.state.rows(bucket, context.buckets)["path"].combine_chunks()
+    is_new = pc.and_(
+        pc.is_in(left["action"], pa.array([Action.WRITE.value, Action.COPY.value])),
+        pc.invert(pc.is_in(left["path"], before)),
+    )
     prefixes = tuple(context.state.prefixes.values())
 
     def file(row: Mapping[str, Any]) -> _File:
@@ -91,9 +98,8 @@ def _lost_and_new(context: PlanContext, bucket: int) -> tuple[list[_File], list[
         name = key.removeprefix(next((prefix for prefix in prefixes if key.startswith(prefix)), ""))
         return _File(row["path"], name, row["split"], (row["kind"], key.partition("/")[0], name, row["size"]))
 
-    lost = [row for row in rows if row["action"] == Action.DELETE and (row["kind"], row["key"]) not in there]
-    new = [row for row in rows if row["action"] in (Action.WRITE, Action.COPY) and row["path"] not in before]
-    return [*map(file, lost)], [*map(file, new)]
+    lost = gone.filter(pc.is_null(successor))
+    return [*map(file, lost.to_pylist())], [*map(file, left.filter(is_new).to_pylist())]
 
 
 def _paths(context: PlanContext, bucket: int, *, deleted: bool = False) -> list[str]:
