@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import os
 import signal
 import sys
@@ -42,13 +43,20 @@ def _choose_pool() -> None:
 
 
 def _open_streams() -> None:
-    """Where a stream of ours is closed, the first file that a run opens would get its number, and what we print."""
+    """Let each stream be there, and take all names.
+
+    Where one of ours is closed, the first file that a run opens would get its number, and what we print.
+    """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - it stays open
+    if (
+        isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict"
+    ):  # a name may be Czech and the stream Latin-1
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _unraisable(found: sys.UnraisableHookArgs) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import unicodedata
@@ -75,8 +76,12 @@ def terminal_columns(text: str) -> int:
     )
 
 
-def printable_json(document: str) -> str:
-    """A JSON document, as `json.dumps` makes it, whose strings hold nothing that a terminal would obey."""
+def printable_json(data: object, encoding: str | None = None) -> str:
+    """`data` as JSON for a stream in `encoding`; strings hold nothing that a terminal would obey.
+
+    Unicode's encodings (None: UTF-8) take all there is to say; for others each character beyond ASCII is escaped.
+    """
+    document = json.dumps(data, ensure_ascii=not codecs.lookup(encoding or "utf-8").name.startswith("utf"))
     return _BUT_LINE_ENDS.sub(lambda found: json.dumps(found[0])[1:-1], document)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Callable
@@ -43,7 +42,7 @@ def put_report(report: Report, common: dict[str, Any], text: Callable[[Any], str
         run.outcome = run.outcome or report.data
         facts = {"warnings": report.warnings, "ok": report.ok, "exit_code": code, "run": run.facts()}
     if common["as_json"]:
-        put(printable_json(json.dumps(report.data | facts, ensure_ascii=False)))
+        put(printable_json(report.data | facts, sys.stdout.encoding))
     elif not quiet:
         put(text(report.data))
     elif not report.ok:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
-import json
 import logging
 import os
 import sys
@@ -107,5 +106,5 @@ def _fail(error: Exception, *, as_json: bool) -> int:
         document = facts | {"run": run.facts()}
     if as_json:
         with contextlib.suppress(OSError):
-            click.echo(printable_json(json.dumps(document, ensure_ascii=False)))
+            click.echo(printable_json(document, sys.stdout.encoding))
     return int(facts["exit_code"])

@@ -150,6 +150,8 @@ def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
             inner = node.get(parent)
             if inner is None:
                 inner = node[parent] = {}
+            if isinstance(inner, list):
+                raise ConfigError(f"--set {override}: {parent!r} holds a list; set all of it, as {parent}=[…]")
             if not isinstance(inner, dict):
                 raise ConfigError(f"--set {override}: {parent!r} holds a value, not keys")
             node = inner

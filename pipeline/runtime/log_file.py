@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging.handlers
 import os
 import stat
@@ -55,7 +54,7 @@ class _File(logging.handlers.WatchedFileHandler):
         message = redact(record.getMessage())
         if self.target.form == "json":
             line = {"time": stamp, "run": self.target.run, "level": record.levelname.lower(), "message": message}
-            return printable_json(json.dumps(line, ensure_ascii=False))
+            return printable_json(line)
         return f"{stamp} {self.target.run} {record.levelname.lower()} {printable(message)}"
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - the base's name

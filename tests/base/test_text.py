@@ -160,7 +160,7 @@ def test_at_a_terminal(text: str) -> None:
     assert printable(printable(text)) == printable(text)
     assert printable(f"{text}\nx", lines=True).endswith("\nx")
     assert len(table(["a", "b"], [[text, 1], ["x", 2]]).split("\n")) == 4
-    document = printable_json(json.dumps({text: [text]}, ensure_ascii=False))
+    document = printable_json({text: [text]})
     assert not OBEYED.search(document)
     document.encode()
     assert json.loads(document) == {text: [text]}

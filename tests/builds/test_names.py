@@ -21,7 +21,7 @@ from PIL import Image
 from pipeline.api import build
 from pipeline.config.load import validate
 from pipeline.storage import Traits
-from tests.conftest import Run
+from tests.conftest import Run, Subset
 from tests.support.helpers import PROJECT, contents, write_file
 
 ROW = "0 0.5 0.5 0.2 0.2\n"
@@ -152,6 +152,18 @@ def test_a_locale_that_is_not_utf8(tmp_path: Path) -> None:
     refused = subprocess.run(words, env=env | {"PYTHONUTF8": "0"}, check=False, capture_output=True)
     assert refused.returncode == 2
     assert b"set PYTHONUTF8=1" in refused.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-16"])
+def test_names_that_the_output_s_encoding_lacks(subset: Subset, encoding: str) -> None:
+    """A pipe in another encoding, as `PYTHONIOENCODING` sets it: a JSON is whole there, and a text is escaped."""
+    target, script = subset.target.with_name("ťéž 😀"), [sys.executable, "-m", "pipeline"]
+    env = os.environ | {"PYTHONPATH": str(PROJECT), "PYTHONIOENCODING": encoding}
+    build = [*script, "build", str(subset.config), "--set", f"target.root={target}", "--json"]
+    done = subprocess.run(build, env=env, check=True, capture_output=True, timeout=120)
+    assert json.loads(done.stdout.decode(encoding))["target"] == str(target)
+    told = subprocess.run([*script, "verify", str(target)], env=env, check=True, capture_output=True, timeout=120)
+    assert "😀" in told.stdout.decode("utf-8" if encoding == "ascii" else encoding).replace("\\U0001f600", "😀")
 
 
 @pytest.fixture

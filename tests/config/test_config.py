@@ -285,6 +285,7 @@ def test_sets_are_applied_in_order_and_leave_the_file_alone(tmp_path: Path) -> N
         ("=x", "must be key.path=value"),
         ("classes=[a", "the value is not valid YAML"),
         ("workdir.deep=1", "'workdir' holds a value, not keys"),
+        ("classes.0=car", "'classes' holds a list; set all of it, as classes=[…]"),
         ("target.imagse=copy", "unknown key 'target.imagse'; did you mean 'images'?"),
         ("tagret.root=x", "unknown key 'tagret'; did you mean 'target'?"),
         ("engine.workers=0", "engine.workers"),
@@ -303,9 +304,9 @@ def test_sets_are_applied_in_order_and_leave_the_file_alone(tmp_path: Path) -> N
     ],
 )
 def test_set_errors(tmp_path: Path, override: str, clause: str) -> None:
-    # An inner `workdir.deep` needs a value that stands there.
+    # An inner `workdir.deep`, or one of `classes`, needs a value that stands there.
     with pytest.raises(ConfigError) as caught:
-        load(tmp_path, MINIMAL + "workdir: w\n", override)
+        load(tmp_path, MINIMAL + "workdir: w\nclasses: [car]\n", override)
     assert clause in str(caught.value)
     assert str(caught.value).startswith(f"--set {override}: ")
 
