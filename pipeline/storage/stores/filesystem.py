@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import re
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,8 @@ T = TypeVar("T")
 _RENAMING = frozenset({"sftp", "ftp", "smb", "hdfs", "webhdfs", "arrow_hdfs", "local", "file"})
 
 _TEMPORARY = ".coco-diy-"
+
+_HALF = re.compile(re.escape(_TEMPORARY) + r"[0-9a-f]{32}\.tmp")
 
 _WIDTH = 16
 
@@ -123,6 +126,16 @@ class FsspecClient(Client):
         except Missing:
             return []
         return sorted(i["name"].rstrip("/").rpartition("/")[2] for i in found if i["type"] != "directory")
+
+    def halves(self, prefix: str) -> Sequence[str]:
+        """See `Client.halves`; no listing of ours has them."""
+        if not self._renames:
+            return ()
+        try:
+            found = self._ask(lambda: self._fs.find(self._path(prefix)))
+        except Missing:
+            return ()
+        return [path.removeprefix(f"{self._top}/") for path in found if _HALF.fullmatch(path.rpartition("/")[2])]
 
     # Writing
 

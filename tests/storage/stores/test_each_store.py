@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from pipeline.storage import Copies
 from pipeline.storage.stores import lease
 from tests.conftest import MakeSubset, Run
 from tests.support import stores
-from tests.support.helpers import settle, write_file
+from tests.support.helpers import PROJECT, settle, write_file
 from tests.support.proxy import Proxy
 
 pytestmark = [pytest.mark.xdist_group("stores"), pytest.mark.timeout(60)]
@@ -426,6 +427,34 @@ def test_a_server_of_sftp_whose_disk_is_full(tmp_path: Path, local: Any) -> None
                 storage.locate_writable(f"{server.url}/disk/x").write_many(paths, [b"x" * 9000] * 1000)
     finally:
         subprocess.run(["umount", "-l", disk], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("dies_at", ["/labels/", "/.coco-diy/manifest.json"])
+def test_what_a_killed_build_was_writing_is_no_longer_there(
+    tmp_path: Path, town: Path, local: Any, run: Run, dies_at: str
+) -> None:
+    """At a server of files it has another name until it is whole; another's file of such a name stays."""
+    with stores.running(stores.sftp(tmp_path / "sftp")) as server:
+        local(server.options)
+        home = server.folder / "data/out"
+        config = {
+            "source": {"root": str(town), "names": str(town / "coco.yaml"), "splits": {"train": "train2017"}},
+            "classes": ["person", "bicycle"],
+            "target": {"root": f"{server.url}/out"},
+            "workdir": str(tmp_path / "work"),
+        }
+        path = write_file(tmp_path / "c.yaml", yaml.safe_dump(config))
+        dying = (
+            "import os, sshfs\nfrom pipeline.__main__ import main\nmove = sshfs.SSHFileSystem.mv\n"
+            f"dies = lambda self, a, b, **k: os._exit(9) if {dies_at!r} in b else move(self, a, b, **k)\n"
+            "sshfs.SSHFileSystem.mv = dies\nmain()"
+        )
+        killed = subprocess.run([sys.executable, "-c", dying, "build", str(path)], check=False, cwd=PROJECT)
+        halves = [*home.rglob(".coco-diy-*")]
+        assert (killed.returncode, bool(halves)) == (9, True)
+        own = write_file(home / "labels/.coco-diy-notes.tmp", "mine")
+        run("build", path)
+        assert [*home.rglob(".coco-diy-*")] == [own]
 
 
 def test_sftp_that_refuses(tmp_path: Path, local: Any) -> None:
