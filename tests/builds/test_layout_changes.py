@@ -28,7 +28,7 @@ from tests.support.faulty import Faulty, faulty_in
 from tests.support.helpers import PROJECT, contents, write_file
 from tests.support.proxy import Proxy, before_store
 
-pytestmark = pytest.mark.xdist_group("stores")
+pytestmark = pytest.mark.xdist_group("layout changes")
 
 STEP = int(os.environ.get("COCO_DIY_STEP", "0"))
 

@@ -30,7 +30,7 @@ from tests.support.ceph import ceph
 from tests.support.helpers import contents, settle, write_file
 from tests.support.stores import Server
 
-pytestmark = pytest.mark.xdist_group("stores")
+pytestmark = pytest.mark.xdist_group("locations")
 
 CEPH = pytest.param("ceph", marks=pytest.mark.ceph)
 KINDS = ("folder", "memory", "s3", "gs", "az", "sftp", CEPH)
