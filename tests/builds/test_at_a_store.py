@@ -26,7 +26,7 @@ from tests.support import stores
 from tests.support.helpers import contents, run_process, settle, without_digest, write_file
 from tests.support.proxy import Proxy, lead_to
 
-pytestmark = [pytest.mark.xdist_group("at a store"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture

@@ -38,7 +38,6 @@ def _orphans(kind: Kind) -> list[str]:
 
 
 @pytest.mark.servers
-@pytest.mark.xdist_group("late listings")
 @pytest.mark.parametrize("count", [1, 40, 100_000])
 def test_listings_that_lack_the_newest_keys(late: tuple[Ground, Proxy], count: int) -> None:
     ground, proxy = late

@@ -124,7 +124,6 @@ def proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
         yield found
 
 
-@pytest.mark.xdist_group("archives")
 def test_a_zip_in_a_store(
     proxy: Proxy, town: Path, make_subset: MakeSubset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from tests.conftest import MakeSubset, Run
 from tests.support import stores
 from tests.support.helpers import PROJECT, write_file
 
-pytestmark = [pytest.mark.xdist_group("sftp"), pytest.mark.timeout(60)]
+pytestmark = pytest.mark.timeout(60)
 
 
 def names(count: int) -> tuple[list[str], list[bytes]]:
