@@ -141,14 +141,17 @@ class FsspecClient(Client):
 
     def put(self, key: str, data: bytes) -> None:
         """See `Client.put`."""
-        self._whole(key, lambda path: self._ask(lambda: self._fs.pipe_file(path, data), writing=True))
+        if self._renames:  # `pipe_file` of sshfs asks twice for each folder above: some 20 requests where 4 do
+            self.put_stream(key, iter([data]), len(data))
+            return
+        self._ask(lambda: self._fs.pipe_file(self._path(key), data), writing=True)
         count(WRITTEN, len(data))
 
     def put_stream(self, key: str, pieces: Iterator[bytes], size: int) -> None:
         """See `Client.put_stream`."""
 
-        def write(path: str) -> None:
-            file = self._ask(lambda: self._fs.open(path, "wb"), writing=True)
+        def write(path: str, sure: bool) -> None:
+            file = self._ask(lambda: self._fs.open(path, "wb"), writing=sure)
             try:
                 for piece in pieces:
                     self._ask(lambda piece=piece: file.write(piece), writing=True)  # type: ignore[misc]
@@ -165,17 +168,25 @@ class FsspecClient(Client):
         self._whole(key, write)
         count(WRITTEN, size)
 
-    def _whole(self, key: str, write: Callable[[str], object]) -> None:
-        """Let `write` make the file `key`, so that it is never seen in part."""
+    def _whole(self, key: str, write: Callable[[str, bool], object]) -> None:
+        """Let `write` make the file `key`, so that it is never seen in part.
+
+        It raises `Missing` where its folder is not there, unless that is `sure`.
+        """
         path = self._path(key)
         if not self._renames:
-            write(path)
+            write(path, True)
             return
         folder, _, _ = path.rpartition("/")
-        self._make(folder)
         temporary = f"{folder}/{_TEMPORARY}{uuid.uuid4().hex}.tmp"
+        self._make(folder)
         try:
-            write(temporary)
+            try:
+                write(temporary, False)
+            except Missing:  # somebody removed it since it was made
+                self._made.discard(folder)
+                self._make(folder)
+                write(temporary, True)
             self._ask(lambda: self._fs.mv(temporary, path), writing=True)
         except (Refused, Missing):
             with contextlib.suppress(Refused, Missing):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -143,6 +144,47 @@ def test_a_server_of_sftp_whose_disk_is_full(tmp_path: Path, local: Any) -> None
                 storage.locate_writable(f"{server.url}/disk/x").write_many(paths, [b"x" * 9000] * 1000)
     finally:
         subprocess.run(["umount", "-l", disk], check=True, timeout=60)
+
+
+def test_a_file_takes_few_requests_however_deep_it_is(
+    tmp_path: Path, local: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from asyncssh.sftp import SFTPClientHandler
+
+    ask, asked = SFTPClientHandler._make_request, list[int]()
+
+    async def counted(self: Any, kind: int, *args: Any) -> Any:
+        asked.append(kind)
+        return await ask(self, kind, *args)
+
+    monkeypatch.setattr(SFTPClientHandler, "_make_request", counted)
+    with stores.running(stores.sftp(tmp_path / "sftp")) as server:
+        local(server.options)
+        place = storage.locate_writable(f"{server.url}/a/b/c/d/e/f")
+        paths, data = names(100)
+        place.write(paths[0], data[0])
+        asked.clear()
+        assert place.write_many(paths, data).done == 100
+        assert len(asked) <= 100 * 5
+        assert {paths[f.index]: f.data for f in place.fetch_many(paths)} == dict(zip(paths, data, strict=True))
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_folder_that_was_removed_is_made_again(
+    tmp_path: Path, local: Any, monkeypatch: pytest.MonkeyPatch, large: bool
+) -> None:
+    """As by hand, between two builds of one process."""
+    monkeypatch.setattr("pipeline.storage.stores.filesystem.FsspecClient.LARGE", 10 if large else 64 << 20)
+    write_file(tmp_path / "from/a.bin", b"x" * 1000)
+    with stores.running(stores.sftp(tmp_path / "sftp")) as server:
+        local(server.options)
+        place = storage.locate_writable(f"{server.url}/subset")
+        for _ in range(2):
+            copies = storage.Copies(["in/a.bin"], storage.locate(str(tmp_path / "from")), ["a.bin"], [1000])
+            results = place.copy_many(copies)
+            assert (results.done, results.failed) == (1, {})
+            assert (server.folder / "data/subset/in/a.bin").read_bytes() == b"x" * 1000
+            shutil.rmtree(server.folder / "data/subset")
 
 
 @pytest.mark.slow
