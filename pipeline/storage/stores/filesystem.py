@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import re
 import threading
 import uuid
@@ -129,13 +130,10 @@ class FsspecClient(Client):
 
     def halves(self, prefix: str) -> Sequence[str]:
         """See `Client.halves`; no listing of ours has them."""
-        if not self._renames:
-            return ()
-        try:
-            found = self._ask(lambda: self._fs.find(self._path(prefix)))
-        except Missing:
-            return ()
-        return [path.removeprefix(f"{self._top}/") for path in found if _HALF.fullmatch(path.rpartition("/")[2])]
+        with contextlib.suppress(Missing):
+            found = self._ask(lambda: self._fs.find(self._path(prefix))) if self._renames else ()
+            return [path.removeprefix(f"{self._top}/") for path in found if _HALF.fullmatch(path.rpartition("/")[2])]
+        return ()
 
     # Writing
 
@@ -152,18 +150,7 @@ class FsspecClient(Client):
 
         def write(path: str, sure: bool) -> None:
             file = self._ask(lambda: self._fs.open(path, "wb"), writing=sure)
-            try:
-                for piece in pieces:
-                    self._ask(lambda piece=piece: file.write(piece), writing=True)  # type: ignore[misc]
-            except BaseException:
-                # Closing it would commit what has come so far.
-                discard = getattr(file, "discard", None)
-                if discard is not None and not self._renames:
-                    discard()
-                else:
-                    file.close()
-                raise
-            self._ask(file.close, writing=True)
+            _fill(file, pieces, lambda call: self._ask(call, writing=True), discards=not self._renames)
 
         self._whole(key, write)
         count(WRITTEN, size)
@@ -261,6 +248,22 @@ def _follow_links(found: dict[str, Any], ask: Callable[[str], dict[str, Any]], w
         found[path] = info
         if info["type"] == "directory":
             LOG.warning("%s: is a link to a folder, which is not followed there; name what it leads to", path)
+
+
+def _fill(file: Any, pieces: Iterator[bytes], ask: Callable[[Callable[[], Any]], Any], *, discards: bool) -> None:
+    """Write `pieces` to `file` and close it; where that fails, and it `discards` what came, none of it is kept."""
+    try:
+        for piece in pieces:
+            ask(functools.partial(file.write, piece))
+    except BaseException:
+        # Closing it would commit what has come so far.
+        discard = getattr(file, "discard", None)
+        if discard is not None and discards:
+            discard()
+        else:
+            file.close()
+        raise
+    ask(file.close)
 
 
 def _entry(key: str, info: dict[str, Any]) -> Entry | None:
