@@ -64,12 +64,11 @@ def tidy(state: TargetState) -> None:
     """
     state.records.mends = True
     names = state.folder.names() if state.root.local is None else None  # one request, for what is dropped below, too
-    flat = state.folder.flat_names("") if names is None else {name for name in names if "/" not in name}
-    halves = [name for name in flat if name.startswith(".coco-diy-") and name.endswith(".tmp")]
-    if halves:
-        state.folder.delete_many(halves)
-    with contextlib.suppress(StorageError):  # records are no part of the subset
-        state.folder.drop_temporaries("runs")
+    if names is None:
+        flat = state.folder.flat_names("")
+        state.folder.delete_many([name for name in flat if name.startswith(".coco-diy-") and name.endswith(".tmp")])
+        with contextlib.suppress(StorageError):  # records are no part of the subset
+            state.folder.drop_temporaries("runs")
     if state.manifest is not None:
         state.records.mend(MANIFEST, state.manifest)
     state.lost |= not state.records.mend_tables(list(filter(None, state.base.parts)))
@@ -79,6 +78,9 @@ def tidy(state: TargetState) -> None:
         state.folder.remove_folder("tmp")
         if abandoned:
             state.root.outlast_writers()
+    if state.root.local is None:
+        with contextlib.suppress(StorageError):  # no listing shows them
+            (state.folder if state.intent is None else state.root).drop_temporaries()
     if state.intent is None and not state.lost:
         drop_intent(state, names)
 

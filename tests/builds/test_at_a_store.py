@@ -26,7 +26,7 @@ from tests.support import stores
 from tests.support.helpers import contents, run_process, settle, without_digest, write_file
 from tests.support.proxy import Proxy, lead_to
 
-pytestmark = [pytest.mark.xdist_group("stores"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
@@ -258,8 +258,11 @@ def test_what_a_check_finds_amiss_is_put_right(
 
 
 @pytest.mark.parametrize("name", [".parquet", "images/train/00004.jpg", "labels/train/00007.txt", "data.yaml"])
-def test_what_a_store_did_not_take_is_written_later(proxy: Proxy, tmp_path: Path, run: Run, name: str) -> None:
+def test_what_a_store_did_not_take_is_written_later(
+    proxy: Proxy, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     """Whatever file it was when the connection broke: the run ends with 75, which a timer takes for `try again`."""
+    lead_to(proxy.port, tmp_path, monkeypatch, retry_config={"max_retries": 1})
     fill(tmp_path / "s3/data/bucket/coco", 12)
     config = config_of(tmp_path, "c", "s3://bucket/subset")
     proxy.fault = lambda method, path, _time: "cut" if method == "PUT" and path.endswith(name) else None

@@ -47,12 +47,19 @@ MAKERS: dict[str, Callable[[Path, Path], Any]] = {
     "fetch": kinds.fetch,
     "repair": kinds.repair,
 }
-STORES = [pytest.param(name, marks=pytest.mark.servers) for name in ("S3", "SFTP")]
-SERVED = [*STORES, pytest.param("web", marks=pytest.mark.servers)]
-NAMES = [*SERVED, *(name for name in MAKERS if name not in ("S3", "SFTP", "web"))]
+STORES = ["S3", "SFTP"]
+NAMES = [*STORES, "web", *(name for name in MAKERS if name not in (*STORES, "web"))]
 #: `make test` stops few kinds of build, `make torture` all.
-STOPPED = NAMES if "COCO_DIY_STOPS" in os.environ else [SERVED[-1], "folders", "fetch"]
+STOPPED = NAMES if "COCO_DIY_STOPS" in os.environ else ["web", "folders", "fetch"]
 ERRNOS = (errno.EIO, errno.ENOSPC, errno.EACCES, errno.ESTALE, errno.EBUSY, errno.EMFILE, errno.EROFS, errno.ENOENT)
+
+
+def on(names: list[str]) -> pytest.MarkDecorator:
+    """For each kind of build in `names`; one process makes what is expected of a kind, not each."""
+    marks = {name: [pytest.mark.xdist_group(f"faults of {name}")] for name in names}
+    for name in {*STORES, "web"}.intersection(names):
+        marks[name].append(pytest.mark.servers)
+    return pytest.mark.parametrize("ground", [pytest.param(n, marks=m) for n, m in marks.items()], indirect=True)
 
 
 def share(variable: str) -> int:
@@ -88,7 +95,7 @@ def tell(fault: str, survived: list[str]) -> None:
     print("".join(f"\nseed {SEED}, {fault}: {told}: survived" for told in survived))
 
 
-@pytest.mark.parametrize("ground", NAMES, indirect=True)
+@on(NAMES)
 def test_killed(ground: Ground) -> None:
     survived: list[str] = []
     for number in range(share("COCO_DIY_KILLS")):
@@ -108,7 +115,7 @@ def test_killed(ground: Ground) -> None:
     tell("killed", survived)
 
 
-@pytest.mark.parametrize("ground", STOPPED, indirect=True)
+@on(STOPPED)
 def test_stopped(ground: Ground) -> None:
     """By a terminal or a scheduler, also while a server or store answers nobody: soon, and nothing of it stays."""
     stops, told = Stops(ground), list[str]()
@@ -117,7 +124,7 @@ def test_stopped(ground: Ground) -> None:
     tell("stopped", told)
 
 
-@pytest.mark.parametrize("ground", STORES, indirect=True)
+@on(STORES)
 def test_a_store_that_is_away(ground: Ground) -> None:
     """For two seconds or a minute at any moment: the run goes on or says to try again, and the next ends right."""
     told = list[str]()
@@ -127,7 +134,7 @@ def test_a_store_that_is_away(ground: Ground) -> None:
     tell("away", told)
 
 
-@pytest.mark.parametrize("ground", NAMES, indirect=True)
+@on(NAMES)
 def test_failed(ground: Ground) -> None:
     """One call fails: the run says so or does without, and the next one ends right."""
     survived: list[str] = []
@@ -146,7 +153,7 @@ def test_failed(ground: Ground) -> None:
     tell("failed", survived)
 
 
-@pytest.mark.parametrize("ground", NAMES, indirect=True)
+@on(NAMES)
 def test_damaged(ground: Ground) -> None:
     """What is damaged of all that we keep is made anew, or named with what mends it, whatever the next command is."""
     damages, survived, failed = Damages(ground), list[str](), list[str]()

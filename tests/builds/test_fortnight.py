@@ -26,7 +26,7 @@ from tests.job.test_monitors import Monitor, monitored
 from tests.support import stores
 from tests.support.helpers import PROJECT, contents, settle, write_file
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("stores"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 #: The first night.
 BEGIN = datetime.datetime(2026, 12, 1, 3, 17, tzinfo=datetime.UTC)

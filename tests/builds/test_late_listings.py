@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.storage.stores import lease
 from tests.conftest import Run
 from tests.support import kinds
 from tests.support.ground import Ground
@@ -20,6 +21,7 @@ from tests.support.proxy import Proxy
 @pytest.fixture
 def late(tmp_path: Path, crowd: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Ground, Proxy]]:
     monkeypatch.setenv("COCO_DIY_LOCAL", str(tmp_path / "S3-s3/options"))
+    monkeypatch.setattr(lease, "CLAIM_S", 0.05)
     with kinds.store(tmp_path / "S3", crowd) as kind:
         assert kind.server is not None
         proxy = Proxy(kind.server.port)
@@ -38,7 +40,6 @@ def _orphans(kind: Kind) -> list[str]:
 
 
 @pytest.mark.servers
-@pytest.mark.xdist_group("stores")
 @pytest.mark.parametrize("count", [1, 40, 100_000])
 def test_listings_that_lack_the_newest_keys(late: tuple[Ground, Proxy], count: int) -> None:
     ground, proxy = late

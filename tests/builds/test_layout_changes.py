@@ -28,8 +28,6 @@ from tests.support.faulty import Faulty, faulty_in
 from tests.support.helpers import PROJECT, contents, write_file
 from tests.support.proxy import Proxy, before_store
 
-pytestmark = pytest.mark.xdist_group("stores")
-
 STEP = int(os.environ.get("COCO_DIY_STEP", "0"))
 
 ROUND = ("default", "roboflow", "coco2017", "default")
@@ -107,6 +105,7 @@ def plant(root: Path, targets: Sequence[dict[str, Any]]) -> dict[str, bytes]:
 
 @pytest.mark.slow
 @pytest.mark.torture
+@pytest.mark.xdist_group("layout changes")
 @pytest.mark.parametrize("case", CASES)
 def test_killed_at_any_call(ground: Ground, run: Run, case: str) -> None:
     """A run of either config then ends in what it says, and no file of somebody else goes."""

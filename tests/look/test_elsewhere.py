@@ -208,7 +208,7 @@ def there(kind: str, at_store: str, folder: Path, make_subset: MakeSubset, tmp_p
     return url, here
 
 
-@pytest.mark.xdist_group("stores")
+@pytest.mark.xdist_group("elsewhere")
 def test_at_a_store_only_the_sample_comes(
     kind: str, there: tuple[str, Subset], proxy: Proxy, run: Run, tmp_path: Path
 ) -> None:
@@ -238,7 +238,7 @@ def test_at_a_store_only_the_sample_comes(
     assert len(images_asked(proxy)) == 8
 
 
-@pytest.mark.xdist_group("stores")
+@pytest.mark.xdist_group("elsewhere")
 @pytest.mark.parametrize("parts", [True, False])
 def test_a_zip_at_a_store_is_a_zip_here(
     proxy: Proxy, run: Run, make_subset: MakeSubset, tmp_path: Path, parts: bool, monkeypatch: pytest.MonkeyPatch
@@ -298,7 +298,7 @@ def test_a_zip_at_a_store_is_a_zip_here(
     assert "no such config" in run("stats", f"{there.url}/gone.zip", code=2).err
 
 
-@pytest.mark.xdist_group("stores")
+@pytest.mark.xdist_group("elsewhere")
 def test_a_target_that_is_a_zip_at_a_store(
     proxy: Proxy, folder: Path, make_subset: MakeSubset, run: Run, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ from pipeline.storage.certificates import VARIABLES, certificates
 from pipeline.storage.stores import connect
 from tests.support import stores
 from tests.support.helpers import PROJECT, write_file
-from tests.support.web import Faults, faulty
+from tests.support.web import Faults, faulty, free_port
 
 FILES = VARIABLES[:-1]
 
@@ -80,7 +80,7 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
     write_file(folder / "data/bucket/x.txt", "it came")
     secure = ["--cert", str(folder / "s.pem"), "--key", str(folder / "s.key")]
     server.command[-1:-1] = secure
-    port = stores.free_port()
+    port = free_port()
     web = stores.Server(
         "http",
         port,

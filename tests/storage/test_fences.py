@@ -318,6 +318,9 @@ def test_no_file_of_the_workdir_is_open_once_a_run_has_ended(
             act(str(subset.config))
         except DataError as error:
             errors.append(error)
-        there = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+        there = set[str]()
+        for number in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):  # it is closed by now
+                there.add(os.readlink(f"/proc/self/fd/{number}"))
         assert [path for path in there if path.startswith(str(subset.workdir))] == []
     assert bool(errors) == (row == "bad\n")

@@ -30,7 +30,7 @@ from tests.support.ceph import ceph
 from tests.support.helpers import contents, settle, write_file
 from tests.support.stores import Server
 
-pytestmark = pytest.mark.xdist_group("stores")
+pytestmark = pytest.mark.xdist_group("locations")
 
 CEPH = pytest.param("ceph", marks=pytest.mark.ceph)
 KINDS = ("folder", "memory", "s3", "gs", "az", "sftp", CEPH)
@@ -61,9 +61,9 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "CLAIM_S", 0.05)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
-    """Servers by protocol, each started when it is first asked for; their options are in conf/local of the session."""
+    """Servers by protocol, each started when it is first asked for; their options are those of this module."""
     local = tmp_path_factory.mktemp("local")
     before = os.environ.get("COCO_DIY_LOCAL")
     os.environ["COCO_DIY_LOCAL"] = str(local)

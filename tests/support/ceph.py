@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.support.stores import KEY, SECRET, Server, bucket_on, free_port, tool
+from tests.support.stores import KEY, SECRET, Server, bucket_on, tool
+from tests.support.web import free_port
 
 _WAIT_S = 120
 

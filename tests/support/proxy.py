@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
 
+from pipeline.storage.stores import lease
 from tests.support import stores
 from tests.support.helpers import write_file
 from tests.support.web import Silent, serving
@@ -178,9 +180,13 @@ class Proxy:
         return Handler
 
 
-def lead_to(port: int, home: Path, patch: pytest.MonkeyPatch) -> None:
-    """Have options in `home` lead to the S3 store that listens on `port`."""
-    options = {"key": stores.KEY, "secret": stores.SECRET, "endpoint_url": f"http://127.0.0.1:{port}"}
+def lead_to(port: int, home: Path, patch: pytest.MonkeyPatch, **more: Any) -> None:
+    """Have options in `home`, with `more` of them, lead to the S3 store that listens on `port`.
+
+    Locks there are believed at once: nobody else claims them.
+    """
+    patch.setattr(lease, "CLAIM_S", 0.05)
+    options = {"key": stores.KEY, "secret": stores.SECRET, "endpoint_url": f"http://127.0.0.1:{port}", **more}
     write_file(home / "options/s3.yaml", yaml.safe_dump({"s3": options}))
     patch.setenv("COCO_DIY_LOCAL", str(home / "options"))
 

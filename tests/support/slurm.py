@@ -18,7 +18,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.stores import free_port, tool
+from tests.support.stores import tool
+from tests.support.web import free_port
 
 #: Nothing takes so long, unless it hangs.
 WAIT_S = 60.0

@@ -30,6 +30,7 @@ import pytest
 
 from tests.support.google import Front
 from tests.support.helpers import PROJECT
+from tests.support.web import free_port
 
 #: Where `make servers` puts them.
 TOOLS = PROJECT / ".servers"
@@ -64,12 +65,6 @@ def lacking(reason: str) -> str:
     if os.environ.get("COCO_DIY_REQUIRE_SERVERS") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

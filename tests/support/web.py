@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import http.server
 import os
+import random
 import re
 import shutil
 import signal
@@ -50,10 +51,15 @@ _SECURE = " ssl http2; ssl_certificate {certificate}; ssl_certificate_key {certi
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """A port that nobody listens on now, and that the system gives to nobody by itself.
+
+    One that it does may be the end of some connection when the server comes to take it, or comes back after a kill.
+    """
+    chance = random.SystemRandom()  # not seeded, as the other is in each process of the tests
+    while True:
+        with contextlib.suppress(OSError), socket.socket() as found:
+            found.bind(("127.0.0.1", chance.randrange(10_000, 32_000)))
+            return int(found.getsockname()[1])
 
 
 def wait_for(port: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -116,8 +115,8 @@ class Download:
     def _clear(folder: str, name: str) -> None:
         """Delete notes that killed runs had under way: nobody else is at work on this file."""
         location = storage.locate_writable(folder)
-        halves = re.compile(rf"{re.escape(name)}\.part\.json\.\d+-\d+\.tmp")
-        location.delete_many([found for found in location.flat_names("") if halves.fullmatch(found)])
+        names = location.flat_names("")
+        location.delete_many([one for one in names if one.startswith(f"{name}.part.json.") and one.endswith(".tmp")])
 
     def _run(self) -> None:
         try:

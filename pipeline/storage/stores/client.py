@@ -69,6 +69,11 @@ class Client(Protocol):
     def flat(self, prefix: str) -> Sequence[str]:
         """Names of the files right below `prefix`."""
 
+    def halves(self, prefix: str) -> Sequence[str]:
+        """Files below `prefix` that were being written when their run was killed, where a store shows such."""
+        del prefix
+        return ()
+
     def put(self, key: str, data: bytes) -> None:
         """Write a file, whole or not at all, checked."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
+import re
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +25,8 @@ T = TypeVar("T")
 _RENAMING = frozenset({"sftp", "ftp", "smb", "hdfs", "webhdfs", "arrow_hdfs", "local", "file"})
 
 _TEMPORARY = ".coco-diy-"
+
+_HALF = re.compile(re.escape(_TEMPORARY) + r"[0-9a-f]{32}\.tmp")
 
 _WIDTH = 16
 
@@ -124,45 +128,52 @@ class FsspecClient(Client):
             return []
         return sorted(i["name"].rstrip("/").rpartition("/")[2] for i in found if i["type"] != "directory")
 
+    def halves(self, prefix: str) -> Sequence[str]:
+        """See `Client.halves`; no listing of ours has them."""
+        with contextlib.suppress(Missing):
+            found = self._ask(lambda: self._fs.find(self._path(prefix))) if self._renames else ()
+            return [path.removeprefix(f"{self._top}/") for path in found if _HALF.fullmatch(path.rpartition("/")[2])]
+        return ()
+
     # Writing
 
     def put(self, key: str, data: bytes) -> None:
         """See `Client.put`."""
-        self._whole(key, lambda path: self._ask(lambda: self._fs.pipe_file(path, data), writing=True))
+        if self._renames:  # `pipe_file` of sshfs asks twice for each folder above: some 20 requests where 4 do
+            self.put_stream(key, iter([data]), len(data))
+            return
+        self._ask(lambda: self._fs.pipe_file(self._path(key), data), writing=True)
         count(WRITTEN, len(data))
 
     def put_stream(self, key: str, pieces: Iterator[bytes], size: int) -> None:
         """See `Client.put_stream`."""
 
-        def write(path: str) -> None:
-            file = self._ask(lambda: self._fs.open(path, "wb"), writing=True)
-            try:
-                for piece in pieces:
-                    self._ask(lambda piece=piece: file.write(piece), writing=True)  # type: ignore[misc]
-            except BaseException:
-                # Closing it would commit what has come so far.
-                discard = getattr(file, "discard", None)
-                if discard is not None and not self._renames:
-                    discard()
-                else:
-                    file.close()
-                raise
-            self._ask(file.close, writing=True)
+        def write(path: str, sure: bool) -> None:
+            file = self._ask(lambda: self._fs.open(path, "wb"), writing=sure)
+            _fill(file, pieces, lambda call: self._ask(call, writing=True), discards=not self._renames)
 
         self._whole(key, write)
         count(WRITTEN, size)
 
-    def _whole(self, key: str, write: Callable[[str], object]) -> None:
-        """Let `write` make the file `key`, so that it is never seen in part."""
+    def _whole(self, key: str, write: Callable[[str, bool], object]) -> None:
+        """Let `write` make the file `key`, so that it is never seen in part.
+
+        It raises `Missing` where its folder is not there, unless that is `sure`.
+        """
         path = self._path(key)
         if not self._renames:
-            write(path)
+            write(path, True)
             return
         folder, _, _ = path.rpartition("/")
-        self._make(folder)
         temporary = f"{folder}/{_TEMPORARY}{uuid.uuid4().hex}.tmp"
+        self._make(folder)
         try:
-            write(temporary)
+            try:
+                write(temporary, False)
+            except Missing:  # somebody removed it since it was made
+                self._made.discard(folder)
+                self._make(folder)
+                write(temporary, True)
             self._ask(lambda: self._fs.mv(temporary, path), writing=True)
         except (Refused, Missing):
             with contextlib.suppress(Refused, Missing):
@@ -237,6 +248,22 @@ def _follow_links(found: dict[str, Any], ask: Callable[[str], dict[str, Any]], w
         found[path] = info
         if info["type"] == "directory":
             LOG.warning("%s: is a link to a folder, which is not followed there; name what it leads to", path)
+
+
+def _fill(file: Any, pieces: Iterator[bytes], ask: Callable[[Callable[[], Any]], Any], *, discards: bool) -> None:
+    """Write `pieces` to `file` and close it; where that fails, and it `discards` what came, none of it is kept."""
+    try:
+        for piece in pieces:
+            ask(functools.partial(file.write, piece))
+    except BaseException:
+        # Closing it would commit what has come so far.
+        discard = getattr(file, "discard", None)
+        if discard is not None and discards:
+            discard()
+        else:
+            file.close()
+        raise
+    ask(file.close)
 
 
 def _entry(key: str, info: dict[str, Any]) -> Entry | None:

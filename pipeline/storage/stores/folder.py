@@ -199,6 +199,14 @@ class RemoteFolder(WritableLocation):
         """See `WritableLocation.outlast_writers`."""
         outlast_answers()
 
+    def drop_temporaries(self, folder: str = "", *, shared: bool = False) -> None:
+        """See `WritableLocation.drop_temporaries`."""
+        assert not shared
+        client = self.client
+        halves = insist(lambda: client.halves(self.address.key(folder)), self.join(folder), "listed")
+        if halves:
+            insist(lambda: client.delete(halves), self.join(folder), "deleted")
+
     def lock(self, path: str, what: str) -> AbstractContextManager[Callable[[], None]]:
         """See `WritableLocation.lock`; a lease, see `stores.lease`."""
         forget(self.url)  # who locks it wants to know what is there from now on

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Sequence
 
@@ -30,6 +31,9 @@ _FAILURES = "failures.json"
 
 #: There while images are fetched, until they are durable.
 _COMING = "coming"
+
+#: What the folder of a location is called: by its address, and the XXH3-64 of that.
+_OURS = re.compile(r"[\w.-]{0,60}-[0-9a-f]{16}")
 
 _HEX = 32
 
@@ -153,20 +157,23 @@ class ImageCache:
 
 
 def drop_cached(workdir: str) -> tuple[int, int]:
-    """Delete all cached images in `workdir`; returns their number and their bytes."""
+    """Delete all cached images in `workdir`; returns their number and their bytes.
+
+    Their folder may be a link to another disk, which may hold other things: what is not called as ours stays.
+    """
     top = os.path.join(local_path(workdir), _FOLDER)
     files = size = 0
-    for folder, _, names in os.walk(top):
-        for name in names:
-            if name not in (_FAILURES, _COMING):
-                files += 1
-                size += os.lstat(os.path.join(folder, name)).st_size
     try:
-        if os.path.islink(top):  # to another disk, and it stays one
-            for name in os.listdir(top):
-                shutil.rmtree(os.path.join(top, name))
-        elif os.path.isdir(top):
-            shutil.rmtree(top)
+        for name in filter(_OURS.fullmatch, os.listdir(top) if os.path.isdir(top) else ()):
+            ours = os.path.join(top, name)
+            for folder, _, names in os.walk(ours):
+                found = [os.path.join(folder, one) for one in names if one not in (_FAILURES, _COMING)]
+                files += len(found)
+                size += sum(os.lstat(one).st_size for one in found)
+            shutil.rmtree(ours)
+        if not os.path.islink(top):
+            with contextlib.suppress(OSError):
+                os.rmdir(top)
     except OSError as error:
         raise storage_error(error, top, "deleted") from None
     return files, size

@@ -145,6 +145,22 @@ def test_a_killed_fetch_goes_on(tmp_path: Path, nginx: Nginx, origin: str) -> No
     assert done["moved"] == len(BLOB) - here
 
 
+def test_a_fetch_that_is_killed_while_it_notes_its_progress_leaves_nothing(tmp_path: Path) -> None:
+    write_file(tmp_path / "share/blob.bin", BLOB)
+    config, here = tmp_path / "c.yaml", tmp_path / "here"
+    data = config_of(here, str(tmp_path / "share/blob.bin"), fetching={"bytes_per_second": 6_000_000})
+    config.write_text(yaml.safe_dump(data.model_dump(mode="json")))
+    dying = (
+        "import os, sys\nfrom pipeline.__main__ import main\nreplace = os.replace\n"
+        "os.replace = lambda a, b: os._exit(9) if str(b).endswith('.part.json') else replace(a, b)\nmain()"
+    )
+    env = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    killed = subprocess.run([sys.executable, "-c", dying, "fetch", str(config)], check=False, env=env)
+    assert (killed.returncode, len(left(here))) == (9, 3)  # what came, its lock, and half a note
+    get(load_config(config, ["fetch.bytes_per_second=null"]))
+    assert left(here) == ["blob.bin"]
+
+
 def test_a_server_that_restarts_is_waited_for(tmp_path: Path, nginx: Nginx) -> None:
     write_file(nginx.www / "blob.bin", BLOB)
     config = tmp_path / "c.yaml"

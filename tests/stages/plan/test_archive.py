@@ -124,14 +124,12 @@ def proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
         yield found
 
 
-@pytest.mark.xdist_group("stores")
 def test_a_zip_in_a_store(
     proxy: Proxy, town: Path, make_subset: MakeSubset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.storage.stores import lease, object_requests
+    from pipeline.storage.stores import object_requests
     from pipeline.storage.stores.object_store import ObjectClient
 
-    monkeypatch.setattr(lease, "CLAIM_S", 0.05)
     monkeypatch.setattr(ObjectClient, "LARGE", 2 << 20)
     monkeypatch.setattr(object_requests, "_PART", 5 << 20)
     source = shutil.copytree(town, tmp_path / "town")

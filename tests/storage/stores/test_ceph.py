@@ -22,7 +22,7 @@ from tests.support.helpers import write_file
 from tests.support.proxy import Proxy
 from tests.support.stores import Server, bucket_on, killing, running
 
-pytestmark = [pytest.mark.ceph, pytest.mark.xdist_group("stores"), pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.ceph, pytest.mark.xdist_group("ceph"), pytest.mark.timeout(200)]
 
 READER = {"key": "AKREADER0123", "secret": "SKREADER-secret-0123"}
 POOR = {"key": "AKPOOR012345", "secret": "SKPOOR-secret-0123"}

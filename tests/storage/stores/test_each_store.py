@@ -1,13 +1,10 @@
-"""What `test_stores_ill` asks of S3, asked of Google's, Azure's and SFTP stores: faults, and what copies move."""
+"""What `test_faults` asks of S3, asked of Google's and Azure's stores: faults, and what copies move."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import pickle
-import signal
-import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +16,7 @@ import xxhash
 import yaml
 
 from pipeline import storage
-from pipeline.base.errors import ConfigError, StorageError
-from pipeline.runtime.log import LOG
+from pipeline.base.errors import StorageError
 from pipeline.storage import Copies
 from pipeline.storage.stores import lease
 from tests.conftest import MakeSubset, Run
@@ -28,7 +24,7 @@ from tests.support import stores
 from tests.support.helpers import settle, write_file
 from tests.support.proxy import Proxy
 
-pytestmark = [pytest.mark.xdist_group("stores"), pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.xdist_group("each store"), pytest.mark.timeout(60)]
 
 ACCOUNT, KEY = stores.AZURITE
 OTHER_KEY = "d3Jvbmcta2V5LW9mLWF6dXJlLTAxMjM0NTY3ODk="
@@ -284,9 +280,10 @@ def secret_of(tmp_path: Path, servers: dict[str, stores.Server]) -> Iterator[Any
 
 @pytest.mark.parametrize("what", ["az", "pass", "gs", "sftp"])
 def test_no_secret_is_left_anywhere(
-    secret_of: Any, what: str, local: Any, town: Path, make_subset: MakeSubset, tmp_path: Path
+    secret_of: Any, what: str, town: Path, make_subset: MakeSubset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given, secrets, url, refused = secret_of(what)
+    monkeypatch.setenv("COCO_DIY_LOCAL", str(tmp_path / "options"))
     write_file(tmp_path / "options" / "it.yaml", yaml.safe_dump(given))
     subset = make_subset(town, target={"root": url})
     said = [
@@ -306,164 +303,6 @@ def test_no_secret_is_left_anywhere(
     for secret in secrets:
         assert len(secret) > 8
         assert [name for name, data in left.items() if secret.encode() in data] == []
-
-
-# --- SFTP -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("COCO_DIY_LOCAL", str(tmp_path / "options"))
-    return lambda data: write_file(tmp_path / "options" / "sftp.yaml", yaml.safe_dump({"sftp": data}))
-
-
-@pytest.mark.slow
-def test_a_server_of_sftp_that_is_killed_and_comes_back(tmp_path: Path, local: Any) -> None:
-    with stores.running(stores.sftp(tmp_path / "sftp")) as server:
-        local(server.options)
-        place = storage.locate_writable(f"{server.url}/subset")
-        paths, data = names(200)
-        folder = server.folder / "data" / "subset"
-
-        def blow() -> None:
-            while not folder.is_dir() or len(list(folder.iterdir())) < 40:
-                time.sleep(0.005)
-            killed.append(len(list(folder.iterdir())))
-            server.kill()
-            time.sleep(0.5)
-            server.start()
-
-        killed: list[int] = []
-        blower = threading.Thread(target=blow, daemon=True)
-        blower.start()
-        results = place.write_many(paths, data)
-        blower.join()
-        assert killed[0] < 200
-        assert (results.done, results.failed) == (200, {})
-        assert {paths[f.index]: f.data for f in place.fetch_many(paths)} == dict(zip(paths, data, strict=True))
-
-
-@pytest.mark.slow
-def test_a_yaml_that_kept_size_and_time_is_seen_at_sftp(
-    tmp_path: Path, make_subset: MakeSubset, town: Path, local: Any
-) -> None:
-    """A server of SFTP shows no more, and numbers of classes hang by it."""
-    with stores.running(stores.sftp(tmp_path / "sftp")) as server:
-        local(server.options)
-        at = ["--set", f"target.root={server.url}/out"]
-        subset = make_subset(town)
-        subset.build(*at)
-        path = server.folder / "data/out/data.yaml"
-        before, times = path.read_bytes(), path.stat()
-        path.write_bytes(before.swapcase())
-        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-        subset.build(*at)
-        assert path.read_bytes() == before
-        assert subset.command("build", "--json", *at).json["status"] == "nothing to do"
-
-
-@pytest.mark.slow
-def test_a_server_of_sftp_that_falls_silent(tmp_path: Path, local: Any) -> None:
-    with stores.running(stores.sftp(tmp_path / "sftp")) as server:
-        local({**server.options, "keepalive_interval": 0.1})
-        place = storage.locate_writable(f"{server.url}/subset")
-        place.write("first.txt", b"1")
-        silent = server.children()
-        for child in silent:
-            os.kill(child, signal.SIGSTOP)
-        try:
-            paths, data = names(20)
-            results = place.write_many(paths, data)
-            assert (results.done, results.failed) == (20, {})
-        finally:
-            for child in silent:
-                os.kill(child, signal.SIGKILL)
-
-
-@pytest.mark.slow
-def test_links_at_a_server_of_sftp(tmp_path: Path, local: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """It lists the link itself: its size is that of a path, and its time stays when the file changes."""
-    with stores.running(stores.sftp(tmp_path / "sftp")) as server:
-        local(server.options)
-        place, here = storage.locate(server.url), Path(server.url.removeprefix("sftp://127.0.0.1"))
-        write_file(here / "away/c.txt", "content")
-        for number in range(70):  # so many that a listing answers for all
-            os.symlink("away/c.txt", here / f"{number}.txt")
-        os.symlink("away", here / "folder")
-        os.symlink("..", here / "away/loop")
-        os.symlink("nowhere", here / "dangling.txt")
-        names = [f"{number}.txt" for number in range(70)]
-        storage.begin_listings()
-        listing = place.listing(frozenset({".txt"}), with_stats=True)
-        assert list(listing.names()) == sorted([*names, "away/c.txt", "dangling.txt"])
-        assert place.sizes(names) == [7] * 70
-        before = place.fingerprints(names)
-        os.utime(here / "away/c.txt", (1e9, 1e9))
-        storage.begin_listings()
-        assert not set(place.fingerprints(names)) & set(before)
-    named = [message for message in caplog.messages if "is a link to a folder, which is not followed" in message]
-    assert sorted({message.partition(":")[0].rpartition("/data/")[2] for message in named}) == ["away/loop", "folder"]
-
-
-def test_a_server_of_sftp_whose_disk_is_full(tmp_path: Path, local: Any) -> None:
-    server = stores.sftp(tmp_path / "sftp")
-    disk = server.folder / "data" / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], check=False, capture_output=True, timeout=60
-    )
-    if mounted.returncode != 0:
-        pytest.skip("may not mount a small disk")
-    try:
-        with stores.running(server):
-            local(server.options)
-            paths = [f"{i}.txt" for i in range(1000)]
-            with pytest.raises(
-                StorageError,
-                match=r"cannot be written: the server says no more than that it failed "
-                r"\(SFTPFailure: Failure\); its disk may be full",
-            ):
-                storage.locate_writable(f"{server.url}/disk/x").write_many(paths, [b"x" * 9000] * 1000)
-    finally:
-        subprocess.run(["umount", "-l", disk], check=True, timeout=60)
-
-
-def test_sftp_that_refuses(tmp_path: Path, local: Any) -> None:
-    with stores.running(stores.sftp(tmp_path / "sftp", "internal-sftp -R")) as server:
-        paths, data = names(300)
-        local(server.options)
-        place = storage.locate_writable(f"{server.url}/subset")
-        with pytest.raises(StorageError, match="cannot be written: no permission; "):
-            place.write_many(paths, data)
-        log = server.folder / f"log-{server.port}"
-        other = tmp_path / "sftp" / "host"  # a key, but not of a user
-        for change, clause in (
-            ({"client_keys": [str(other)]}, "no permission; check the credentials"),
-            ({"known_hosts": str(write_file(tmp_path / "none", ""))}, "the server is not in ~/.ssh/known_hosts"),
-            ({"client_keys": [str(tmp_path / "none-such")]}, "a file that the options for sftp in conf/local/ name is"),
-            ({"port": 9}, "no server answers there; check the endpoint"),
-        ):
-            local({**server.options, **change})
-            before = log.read_text().count("Connection from") + log.read_text().count("Connection closed")
-            with pytest.raises((StorageError, ConfigError), match=clause) as told:
-                storage.locate_writable(f"{server.url}/subset").write_many(paths, data)
-            assert str(told.value).startswith(f"{server.url}/subset: ")
-            after = log.read_text().count("Connection from") + log.read_text().count("Connection closed")
-            assert after - before <= 2
-
-
-def test_what_was_given_up_is_not_asked_again_when_the_server_is_gone(
-    tmp_path: Path, local: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Threads that had files under way end with them: they would tell of their tries amid the next run's log."""
-    with stores.running(stores.sftp(tmp_path / "sftp", "internal-sftp -R")) as server:
-        local(server.options)
-        paths, data = names(300)
-        with pytest.raises(StorageError, match="no permission"):
-            storage.locate_writable(f"{server.url}/subset").write_many(paths, data)
-    with caplog.at_level("INFO", LOG.name):
-        time.sleep(2.0)
-    assert [text for text in caplog.messages if "; try " in text] == []
 
 
 def test_a_check_makes_two_requests(url: str, proxy: Proxy, tmp_path: Path, run: Run) -> None:

@@ -25,7 +25,7 @@ from tests.support import stores
 from tests.support.helpers import contents, run_process, write_file
 from tests.support.proxy import Proxy
 
-pytestmark = [pytest.mark.xdist_group("stores"), pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.xdist_group("faults of stores"), pytest.mark.timeout(60)]
 
 SUBSET = "s3://bucket/subset"
 

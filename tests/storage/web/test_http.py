@@ -33,6 +33,7 @@ from pipeline.base.errors import ConfigError, Interrupted, StorageError
 from pipeline.storage import Limits, retry
 from pipeline.storage.archives.directory import find_directory
 from pipeline.storage.web import pace
+from pipeline.storage.web.cache import ImageCache
 from tests.conftest import MakeSubset, Run, Subset
 from tests.support.archives import pack
 from tests.support.helpers import PROJECT, contents, make_tree, write_file
@@ -119,12 +120,17 @@ def test_clean_frees_what_was_kept(remote: Subset, nginx: Nginx) -> None:
 
 
 def test_clean_frees_what_is_kept_on_another_disk(tmp_path: Path) -> None:
-    """A link, as users put it where a folder of the workdir grows; it is there afterwards."""
-    write_file(tmp_path / "disk/server-1/images/a.jpg", "x")
+    """A link, as users put it where a folder of the workdir grows; it stays, and so does what else that disk holds."""
+    others = {"photos/cat.jpg": b"mine", "notes.txt": b"mine", "lost+found/#12": b"x", "run-20260101/log": b"mine"}
+    for name, data in others.items():
+        write_file(tmp_path / "disk" / name, data)
     (tmp_path / "work").mkdir()
     os.symlink(tmp_path / "disk", tmp_path / "work/fetched")
-    assert storage.drop_cached(str(tmp_path / "work")) == (1, 1)
-    assert (list((tmp_path / "disk").iterdir()), (tmp_path / "work/fetched").is_symlink()) == ([], True)
+    for url in ("http://localhost:8080/images", f"zip://images::http://{'long.' * 20}org/träin.zip", "s3://b/c d"):
+        with ImageCache(str(tmp_path / "work"), url) as cache:
+            cache.put("a/b.jpg", b"x")
+    assert storage.drop_cached(str(tmp_path / "work")) == (3, 3)
+    assert (contents(tmp_path / "disk"), (tmp_path / "work/fetched").is_symlink()) == (others, True)
 
 
 def test_what_was_fetched_is_copied_where_the_target_has_its_images_on_another_disk(
