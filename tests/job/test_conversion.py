@@ -84,7 +84,42 @@ def test_yolo_keeps_its_splits(folder: Path, run: Run) -> None:
     made = contents(folder / "out")
     for path in (SAMPLE / "detect/labels").rglob("*.txt"):
         split = path.parent.name.removesuffix("2017")
-        assert made.get(f"labels/{split}/{path.name}", b"") == path.read_bytes()
+        assert made[f"labels/{split}/{path.name}"] == path.read_bytes()
+
+
+def _images_of(root: Path) -> set[str]:
+    """Names of the images that a target has, with objects or without."""
+    if (root / "data.yaml").is_file():
+        return {p.stem for p in root.rglob("labels/**/*.txt")}
+    if files := list(root.glob("annotations/instances_*.json")):
+        return {Path(i["file_name"]).stem for file in files for i in json.loads(file.read_text())["images"]}
+    lines = [json.loads(line) for file in root.glob("*.ndjson") for line in file.read_text().splitlines()]
+    return {Path(line["file"]).stem for line in lines if line["type"] == "image"}
+
+
+@pytest.mark.parametrize("target", ["yolo", "coco", "ndjson"])
+def test_images_without_an_object_are_converted_too(folder: Path, run: Run, target: str) -> None:
+    shutil.copytree(SAMPLE / "labelme", folder / "labelme")
+    shutil.copytree(SAMPLE / "detect", folder / "rows")
+    names = [path.stem for path in (folder / "labelme").glob("*.json")]
+    shutil.copy(folder / "labelme/photo02.png", folder / "labelme/nobody.png")
+    words = ["--from", "labelme", "--to", target, "--quiet"]
+    said = run("convert", folder / "labelme", folder / "out", *words)
+    assert _images_of(folder / "out") == {*names}
+    assert "1 image without a label file left out; take them with --set 'select.background=unlabelled'" in said.err
+
+    # To whom trains on label rows each image of the folder is part of the dataset.
+    names = [path.stem for path in (folder / "rows/images").rglob("*") if path.is_file()]
+    run("convert", folder / "rows", folder / "all", "--to", target, "--labels", PROJECT / "conf/coco.yaml")
+    assert _images_of(folder / "all") == {*names}
+    run("convert", folder / "all", folder / "back", "--from", target, "--to", "yolo")
+    assert _images_of(folder / "back") == {*names}
+    shutil.copytree(SAMPLE / "labelme", folder / "copy")
+    data = json.loads((folder / "copy/photo04.json").read_text())
+    data["shapes"] = [{"label": "kite", "shape_type": "line", "points": [[1, 1], [9, 9]]}]
+    (folder / "copy/photo04.json").write_text(json.dumps(data))
+    run("convert", folder / "copy", folder / "lines", *words)
+    assert "photo04" not in _images_of(folder / "lines"), "there is an object, if one without an area"
 
 
 @pytest.mark.parametrize("place", ["", "annotations/instances_val2017.json"])
