@@ -290,3 +290,27 @@ def test_oriented_boxes_are_of_their_task_in_a_copy_of_a_target(folder: Path, ru
     assert "yolo obb train" in said
     assert without_digest(contents(folder / "again")) == without_digest(contents(folder / "made"))
     assert yaml.safe_load((folder / "made/data.yaml").read_text())["task"] == "obb"
+
+
+@pytest.mark.parametrize(
+    ("names", "flip"),
+    [
+        (None, [1, 0, 2]),
+        ({0: ["wing a", "wing b", "beak"]}, [1, 0, 2]),
+        ({0: ["left_eye", "right_eye", "nose"]}, [0, 1, 2]),
+    ],
+)
+@pytest.mark.parametrize("by_way_of", ["coco", "ndjson", "yolo"])
+def test_what_a_flip_does_to_keypoints_is_the_same_after_all_formats(
+    folder: Path, run: Run, names: dict[int, list[str]] | None, flip: list[int], by_way_of: str
+) -> None:
+    said = {"names": {0: "bird"}, "kpt_shape": [3, 3], "flip_idx": flip} | ({"kpt_names": names} if names else {})
+    write_file(folder / "birds/data.yaml", yaml.safe_dump({"train": "images/train", "val": "images/val", **said}))
+    for split in ("train", "val"):
+        write_file(folder / f"birds/images/{split}/a{split}.jpg", PICTURE)
+        row = "0 0.5 0.5 0.5 0.5 0.4 0.5 2 0.6 0.5 1 0.5 0.6 2\n"
+        write_file(folder / f"birds/labels/{split}/a{split}.txt", row)
+    run("convert", folder / "birds", folder / "between", "--from", "yolo", "--to", by_way_of)
+    run("convert", folder / "between", folder / "back", "--from", by_way_of, "--to", "yolo")
+    data = yaml.safe_load((folder / "back/data.yaml").read_text())
+    assert {key: data.get(key) for key in said} == said
