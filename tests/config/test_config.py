@@ -437,5 +437,10 @@ def test_classes_from_a_names_yaml(tmp_path: Path, town: Path, make_subset: Make
 
 @pytest.mark.parametrize("names", [("background", "backgrounds"), ("backgrounds", "background")])
 def test_either_name_of_a_key_is_overridden_by_the_other(names: tuple[str, str]) -> None:
-    written = {"source": {"root": "x"}, "classes": ["car"], "target": {"root": "y"}, "select": {names[0]: "all"}}
+    written = {
+        "source": {"root": "x", "splits": {"train": "t"}},
+        "classes": ["car"],
+        "target": {"root": "y"},
+        "select": {names[0]: "all"},
+    }
     assert Config.model_validate(apply_overrides(written, [f"select.{names[1]}=empty"])).select.backgrounds == "empty"
