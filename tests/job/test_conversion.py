@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.builds.test_machine import mode, powerless
 from tests.conftest import Run
 from tests.job.test_layouts import LAYOUTS, PICTURE, WHOLE
 from tests.support.helpers import PROJECT, contents, without_digest, write_file
@@ -314,3 +317,28 @@ def test_what_a_flip_does_to_keypoints_is_the_same_after_all_formats(
     run("convert", folder / "between", folder / "back", "--from", by_way_of, "--to", "yolo")
     data = yaml.safe_load((folder / "back/data.yaml").read_text())
     assert {key: data.get(key) for key in said} == said
+
+
+def test_what_is_in_a_folder_that_may_not_be_read_is_not_gone(folder: Path, run: Run) -> None:
+    for name, split in (("photo02", "train"), ("photo04", "val")):
+        for suffix in (".json", ".png"):
+            content = (SAMPLE / f"labelme/{name}{suffix}").read_bytes()
+            write_file(folder / f"in/data/{split}/{name}{suffix}", content)
+    write_file(folder / "in/lost+found/x", "")
+    words = ["convert", str(folder / "in"), "--from", "labelme", "--to", "yolo"]
+    run(*words, folder / "made")
+
+    def refused(shut: Path, *command: str | Path) -> str:
+        with mode(folder / "in/lost+found", 0), mode(shut, 0):
+            line = [sys.executable, "-m", "pipeline", *map(str, command)]
+            done = subprocess.run(line, check=False, capture_output=True, text=True, preexec_fn=powerless, cwd=PROJECT)
+        assert done.returncode == 1
+        return done.stderr
+
+    shut, label = folder / "in/data/val", folder / "made/labels/train"
+    cannot = "cannot be listed: no permission; allow it"
+    assert f"{shut}: {cannot}" in refused(shut, *words, folder / "out")
+    assert f"{shut}: {cannot}" in refused(shut, "stats", folder / "in")
+    assert f"{label}: {cannot}" in refused(label, "verify", folder / "made")
+    run(*words, folder / "out")
+    assert _images_of(folder / "out") == {"photo02", "photo04"}
