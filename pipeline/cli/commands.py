@@ -80,7 +80,7 @@ def remake(
         workdir=workdir,
         names_option="--src-yaml",
     )
-    data["classes"] = dst_yaml
+    data |= {"classes": dst_yaml, "select": {}}  # a subset is of images with an object of its classes
     overrides = overrides_of(common)
     data = apply_overrides(data, overrides)
     _build(validate(data, "remake", None, overrides, name="remake", options=REMAKE_OPTIONS), common)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import AliasChoices, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from pipeline.base import expression
 from pipeline.base.expression import NUMBER, TEXT, Condition
@@ -180,16 +180,23 @@ class Select(Section):
     )
     dedup: Dedup | None = Field(None, description="near duplicates of images in other splits; null: they are kept")
     per_class: PerClass = Field(default_factory=lambda: PerClass.model_validate({}), description="caps by class")
-    background: Literal["none", "unlabelled", "all"] | Background = Field(
+    background: Literal["none", "empty", "unlabelled", "all"] | Background = Field(
         "none",
-        validation_alias=AliasChoices("background", "backgrounds"),
-        description="images without an object of the subset: none; those without any object in the source; all; or a "
-        "share of all",
+        description="images without an object of the subset: none; those whose label file has no object; those without "
+        "any object in the source; all; or a share of all",
     )
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _with_one_name(cls, data: Any) -> Any:
+        """`background` may be written as `backgrounds`; what is written last, as by ``--set``, counts."""
+        return (
+            {"background" if key == "backgrounds" else key: data[key] for key in data} if type(data) is dict else data
+        )
 
     @property
     def backgrounds(self) -> str:
-        """Which images without an object may be taken: none, unlabelled or all."""
+        """Which images without an object may be taken: none, empty, unlabelled or all."""
         return self.background if isinstance(self.background, str) else "all"
 
     @property

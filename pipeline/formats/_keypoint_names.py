@@ -8,6 +8,13 @@ from collections.abc import Sequence
 _SIDES = (("left", "right"), ("Left", "Right"), ("l_", "r_"))
 
 
+def as_flips(value: object, count: int) -> list[int] | None:
+    """`value`, which another file says of a flip, where it has each of `count` keypoints once; else None."""
+    if isinstance(value, list) and sorted(map(str, value)) == sorted(map(str, range(count))):
+        return [int(i) for i in value]
+    return None
+
+
 def flips(points: Sequence[str]) -> list[int] | None:
     """For each keypoint the one that it is after a flip from left to right, by name; None where names do not say."""
     result = []

@@ -46,7 +46,7 @@ def check_locations(source: SourceJob, split: SplitSpec, config: Config) -> None
     location = storage.locate(split.images)
     if location.local is None and images in (("symlink",) if location.remote else ("hardlink", "symlink")):
         raise ConfigError(f"target.images: {split.images} has no files that a {images} could lead to; set it to copy")
-    if split.suffix is not None and config.select.backgrounds != "none":
+    if split.suffix is not None and config.select.backgrounds not in ("none", "empty"):
         raise ConfigError(
             f"select.background: {config.select.backgrounds} wants images without a label file, and "
             f"{split.images} cannot be listed; set it to none, or name a folder or an archive"

@@ -62,6 +62,9 @@ def conversion(
 ) -> dict[str, Any]:
     """The config, as plain data, that makes `target` of the folder (or COCO's JSON file) `source`.
 
+    All its images are taken, also those without an object. Who trains on label rows takes an image without a label file
+    for one of these; to other tools it is an image that nobody labelled, which is left out.
+
     `shares` is ``0.8`` (train, the rest val) or ``0.7,0.2,0.1`` (train, val, test); None keeps the splits that the
     source has. Where neither `task` nor `names` is given, the file of names that a tool left in the folder says both:
     it has ``kpt_shape`` for pose. Raises `UsageError` where the source has no layout that its format knows.
@@ -85,6 +88,7 @@ def conversion(
         found["splits"] = {split: _with_captions(source, value, format_, task) for split, value in splits}
     return {
         "source": several if len(several) > 1 else found,
+        "select": {"background": "empty" if format_.NAMED else "unlabelled"},
         "split": None if shares is None else {**_shares(shares), "seed": seed},
         "target": {"root": target, "format": to_format},
         "workdir": workdir,

@@ -80,7 +80,7 @@ def find_splits(
         listed = listed or FolderNames()
         if beside and (by_list := _listed_splits(root, format_.SUFFIX, listed)):
             return by_list
-        found = _per_file(root, formats.load_label_files(name), beside=beside)
+        found = _per_file(root, formats.load_label_files(name), task, beside=beside)
         whole = found.get("train")  # of a format whose label files are beside images all of a folder may be one split
         of_all = beside and len(found) == 1 and isinstance(whole, dict) and whole["labels"] == whole["images"] == root
         if of_all and (deep := deep_splits(listed.below(root), format_.SUFFIX)):
@@ -151,12 +151,8 @@ def has_labels(
     )
 
 
-def _per_file(root: str, format_: formats.LabelFileFormat, *, beside: bool) -> dict[str, SplitPaths]:
-    found: dict[str, SplitPaths] = {}
-    for split, folder in [] if beside else split_folders(root, "labels"):
-        add_split(found, split, folder, root)
-    if found and _is_loose(root, "labels", "images", format_.SUFFIX):
-        add_split(found, "train", {kind: storage.locate_below(root, kind).url for kind in ("labels", "images")}, root)
+def _per_file(root: str, format_: formats.LabelFileFormat, task: Task, *, beside: bool) -> dict[str, SplitPaths]:
+    found = {} if beside else _side_by_side(root, format_, task)
     if found or not storage.locate(root).exists():
         return found
     for split, folder in split_folders(root, ""):
@@ -182,10 +178,31 @@ def _per_file(root: str, format_: formats.LabelFileFormat, *, beside: bool) -> d
     )
 
 
+def _side_by_side(root: str, format_: formats.LabelFileFormat, task: Task) -> dict[str, SplitPaths]:
+    """The splits in one folder of all label files, beside one of all images: ``labels/train`` and ``images/train``."""
+    found: dict[str, SplitPaths] = {}
+    for labels in LABEL_FOLDERS:
+        for split, folder in split_folders(root, labels):
+            if labels != "labels" and not _has(root, f"{labels}/{folder}", format_.SUFFIX):
+                continue
+            there = (f"{images}/{folder}" for images in IMAGE_FOLDERS if is_folder(root, f"{images}/{folder}"))
+            paths = {"labels": f"{labels}/{folder}", "images": next(there, f"images/{folder}")}
+            add_split(found, split, folder if format_.layout(folder, task) == paths else {**paths}, root)
+        if found and _is_loose(root, labels, "images", format_.SUFFIX):
+            loose = {
+                "labels": storage.locate_below(root, labels).url,
+                "images": storage.locate_below(root, "images").url,
+            }
+            add_split(found, "train", {**loose}, root)
+        if found:
+            break
+    return found
+
+
 def _called(root: str, format_: formats.LabelFileFormat, named: NamedSplits, task: Task) -> dict[str, list[SplitPaths]]:
     """The folders called as splits that `named` has under names of no folder: ``val`` where a YAML says ``valid``."""
     with contextlib.suppress(ConfigError):  # several are
-        there = _per_file(root, format_, beside=False)
+        there = _per_file(root, format_, task, beside=False)
         pairs = {s: p if isinstance(p, dict) else format_.layout(p, task) for s, p in there.items()}
         known = [paths["images"] for several in named.found.values() for paths in several]
         return {split: [pairs[split]] for split in named.absent & pairs.keys() if pairs[split]["images"] not in known}

@@ -61,7 +61,7 @@ def objects_after(report: PlanReport) -> dict[str, int]:
 
 def is_shaped(steps: Mapping[str, StepReport]) -> bool:
     """Whether a step did more than to leave out images without an object of the subset."""
-    plain = {"background", "other_classes"}
+    plain = {"background", "no_label", "other_classes"}
     return any(
         set(step["images"]["left_out"]) - plain or set(step["objects"]["left_out"]) - set(LOSSES)
         for step in steps.values()

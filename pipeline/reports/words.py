@@ -80,6 +80,7 @@ DROPS: dict[str, Words] = {
     "other_classes": "of other classes",
     "duplicates": ("duplicate dropped", "duplicates dropped"),
     "background": "without an object",
+    "no_label": "without a label file",
     "elsewhere": "labelled in another split or source, so no backgrounds",
     "unwritable": "with a wanted object that the target cannot hold, so no backgrounds",
     "unread": "with a label that was left out, so no backgrounds",

@@ -434,3 +434,14 @@ def test_classes_from_a_names_yaml(tmp_path: Path, town: Path, make_subset: Make
     wrong = write_file(tmp_path / "wrong.yaml", names_yaml(("car", "buss")))
     error = make_subset(town, classes=str(wrong)).command("plan", code=2).err
     assert f"{wrong}: classes: unknown class 'buss'" in error
+
+
+@pytest.mark.parametrize("names", [("background", "backgrounds"), ("backgrounds", "background")])
+def test_either_name_of_a_key_is_overridden_by_the_other(names: tuple[str, str]) -> None:
+    written = {
+        "source": {"root": "x", "splits": {"train": "t"}},
+        "classes": ["car"],
+        "target": {"root": "y"},
+        "select": {names[0]: "all"},
+    }
+    assert Config.model_validate(apply_overrides(written, [f"select.{names[1]}=empty"])).select.backgrounds == "empty"

@@ -186,6 +186,30 @@ def test_the_format_of_a_folder_is_the_one_that_reads_its_label_files(
     assert dataset(str(tmp_path), str(tmp_path / "work"))["source"]["format"] == format_
 
 
+@pytest.mark.parametrize(
+    ("labels", "images"),
+    [
+        ("{}/labelTxt", "{}/images"),
+        ("labelTxt/{}", "images/{}"),
+        ("annfiles/{}", "images/{}"),
+        ("labelTxt/{}", "JPEGImages/{}"),
+        ("labels/{}", "images/{}"),
+    ],
+)
+def test_splits_are_found_on_either_side_of_the_folder_of_label_files(
+    labels: str, images: str, run: Run, tmp_path: Path
+) -> None:
+    for split, stem in (("train", "a"), ("train", "b"), ("val", "c")):
+        Image.new("L", (200, 100)).save(write_file(tmp_path / "in" / images.format(split) / f"{stem}.png", b""))
+        write_file(tmp_path / "in" / labels.format(split) / f"{stem}.txt", HEADER + SHIP)
+    words = ["--to", "yolo", "--task", "obb", "--workdir", tmp_path / "w", "--json"]
+    made = run("convert", tmp_path / "in", tmp_path / "out", *words).json
+    assert {split: counts["objects"] for split, counts in made["subset"].items()} == {
+        "train": {"ship": 2},
+        "val": {"ship": 1},
+    }
+
+
 def test_the_task_that_keeps_angles_is_named(run: Run, tmp_path: Path) -> None:
     """An upright box loses nothing, and COCO JSON has the corners."""
     Image.new("L", (200, 100)).save(write_file(tmp_path / "in/train/images/a.png", b""))

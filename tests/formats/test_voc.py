@@ -369,6 +369,15 @@ def test_a_list_of_nothing_is_named(tmp_path: Path, run: Run, text: str, said: s
     assert said in found
 
 
+def test_files_whose_objects_are_all_bad_are_not_said_to_have_none(tmp_path: Path, run: Run) -> None:
+    """As in Datumaro's own voc_dataset2, which has neither images nor their sizes."""
+    box = "<bndbox><xmin>1.0</xmin><ymin>2.0</ymin><xmax>4.0</xmax><ymax>6.0</ymax></bndbox>"
+    text = f"<annotation><filename>b.jpg</filename><object><name>bird</name>{box}</object></annotation>"
+    write_file(tmp_path / "in/Annotations/b.xml", text)
+    (tmp_path / "in/JPEGImages").mkdir()
+    assert "(1 bad row or file left out, listed in " in run("stats", tmp_path / "in", code=1).err
+
+
 def test_layouts_of_voc(tmp_path: Path) -> None:
     for split in ("train", "valid", "test"):
         write_file(tmp_path / "roboflow" / split / "a.xml", xml(boxed()))

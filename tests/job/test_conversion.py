@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.builds.test_machine import mode, powerless
 from tests.conftest import Run
 from tests.job.test_layouts import LAYOUTS, PICTURE, WHOLE
 from tests.support.helpers import PROJECT, contents, without_digest, write_file
@@ -84,7 +87,42 @@ def test_yolo_keeps_its_splits(folder: Path, run: Run) -> None:
     made = contents(folder / "out")
     for path in (SAMPLE / "detect/labels").rglob("*.txt"):
         split = path.parent.name.removesuffix("2017")
-        assert made.get(f"labels/{split}/{path.name}", b"") == path.read_bytes()
+        assert made[f"labels/{split}/{path.name}"] == path.read_bytes()
+
+
+def _images_of(root: Path) -> set[str]:
+    """Names of the images that a target has, with objects or without."""
+    if (root / "data.yaml").is_file():
+        return {p.stem for p in root.rglob("labels/**/*.txt")}
+    if files := list(root.glob("annotations/instances_*.json")):
+        return {Path(i["file_name"]).stem for file in files for i in json.loads(file.read_text())["images"]}
+    lines = [json.loads(line) for file in root.glob("*.ndjson") for line in file.read_text().splitlines()]
+    return {Path(line["file"]).stem for line in lines if line["type"] == "image"}
+
+
+@pytest.mark.parametrize("target", ["yolo", "coco", "ndjson"])
+def test_images_without_an_object_are_converted_too(folder: Path, run: Run, target: str) -> None:
+    shutil.copytree(SAMPLE / "labelme", folder / "labelme")
+    shutil.copytree(SAMPLE / "detect", folder / "rows")
+    names = [path.stem for path in (folder / "labelme").glob("*.json")]
+    shutil.copy(folder / "labelme/photo02.png", folder / "labelme/nobody.png")
+    words = ["--from", "labelme", "--to", target, "--quiet"]
+    said = run("convert", folder / "labelme", folder / "out", *words)
+    assert _images_of(folder / "out") == {*names}
+    assert "1 image without a label file left out; take them with --set 'select.background=unlabelled'" in said.err
+
+    # To whom trains on label rows each image of the folder is part of the dataset.
+    names = [path.stem for path in (folder / "rows/images").rglob("*") if path.is_file()]
+    run("convert", folder / "rows", folder / "all", "--to", target, "--labels", PROJECT / "conf/coco.yaml")
+    assert _images_of(folder / "all") == {*names}
+    run("convert", folder / "all", folder / "back", "--from", target, "--to", "yolo")
+    assert _images_of(folder / "back") == {*names}
+    shutil.copytree(SAMPLE / "labelme", folder / "copy")
+    data = json.loads((folder / "copy/photo04.json").read_text())
+    data["shapes"] = [{"label": "kite", "shape_type": "line", "points": [[1, 1], [9, 9]]}]
+    (folder / "copy/photo04.json").write_text(json.dumps(data))
+    run("convert", folder / "copy", folder / "lines", *words)
+    assert "photo04" not in _images_of(folder / "lines"), "there is an object, if one without an area"
 
 
 @pytest.mark.parametrize("place", ["", "annotations/instances_val2017.json"])
@@ -255,3 +293,52 @@ def test_oriented_boxes_are_of_their_task_in_a_copy_of_a_target(folder: Path, ru
     assert "yolo obb train" in said
     assert without_digest(contents(folder / "again")) == without_digest(contents(folder / "made"))
     assert yaml.safe_load((folder / "made/data.yaml").read_text())["task"] == "obb"
+
+
+@pytest.mark.parametrize(
+    ("names", "flip"),
+    [
+        (None, [1, 0, 2]),
+        ({0: ["wing a", "wing b", "beak"]}, [1, 0, 2]),
+        ({0: ["left_eye", "right_eye", "nose"]}, [0, 1, 2]),
+    ],
+)
+@pytest.mark.parametrize("by_way_of", ["coco", "ndjson", "yolo"])
+def test_what_a_flip_does_to_keypoints_is_the_same_after_all_formats(
+    folder: Path, run: Run, names: dict[int, list[str]] | None, flip: list[int], by_way_of: str
+) -> None:
+    said = {"names": {0: "bird"}, "kpt_shape": [3, 3], "flip_idx": flip} | ({"kpt_names": names} if names else {})
+    write_file(folder / "birds/data.yaml", yaml.safe_dump({"train": "images/train", "val": "images/val", **said}))
+    for split in ("train", "val"):
+        write_file(folder / f"birds/images/{split}/a{split}.jpg", PICTURE)
+        row = "0 0.5 0.5 0.5 0.5 0.4 0.5 2 0.6 0.5 1 0.5 0.6 2\n"
+        write_file(folder / f"birds/labels/{split}/a{split}.txt", row)
+    run("convert", folder / "birds", folder / "between", "--from", "yolo", "--to", by_way_of)
+    run("convert", folder / "between", folder / "back", "--from", by_way_of, "--to", "yolo")
+    data = yaml.safe_load((folder / "back/data.yaml").read_text())
+    assert {key: data.get(key) for key in said} == said
+
+
+def test_what_is_in_a_folder_that_may_not_be_read_is_not_gone(folder: Path, run: Run) -> None:
+    for name, split in (("photo02", "train"), ("photo04", "val")):
+        for suffix in (".json", ".png"):
+            content = (SAMPLE / f"labelme/{name}{suffix}").read_bytes()
+            write_file(folder / f"in/data/{split}/{name}{suffix}", content)
+    write_file(folder / "in/lost+found/x", "")
+    words = ["convert", str(folder / "in"), "--from", "labelme", "--to", "yolo"]
+    run(*words, folder / "made")
+
+    def refused(shut: Path, *command: str | Path) -> str:
+        with mode(folder / "in/lost+found", 0), mode(shut, 0):
+            line = [sys.executable, "-m", "pipeline", *map(str, command)]
+            done = subprocess.run(line, check=False, capture_output=True, text=True, preexec_fn=powerless, cwd=PROJECT)
+        assert done.returncode == 1
+        return done.stderr
+
+    shut, label = folder / "in/data/val", folder / "made/labels/train"
+    cannot = "cannot be listed: no permission; allow it"
+    assert f"{shut}: {cannot}" in refused(shut, *words, folder / "out")
+    assert f"{shut}: {cannot}" in refused(shut, "stats", folder / "in")
+    assert f"{label}: {cannot}" in refused(label, "verify", folder / "made")
+    run(*words, folder / "out")
+    assert _images_of(folder / "out") == {"photo02", "photo04"}

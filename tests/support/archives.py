@@ -48,6 +48,7 @@ class Member:
     crc: int | None = None
     offset: int | None = None
     zip64: bool = False
+    extra: bytes = b""
 
 
 def build(members: list[Member], *, count: int | None = None, comment: bytes = b"", before: bytes = b"") -> bytes:
@@ -63,6 +64,7 @@ def build(members: list[Member], *, count: int | None = None, comment: bytes = b
         offset = len(body) - len(before) if m.offset is None else m.offset
         big = 0xFFFFFFFF
         extra = struct.pack("<2H3Q", 1, 24, size, len(packed), offset) if m.zip64 else b""
+        extra += m.extra
         small = (big, big) if m.zip64 else (len(packed), size)
         made = 3 << 8 | 20 if m.external else 20
         body += struct.pack("<4s5H3L2H", b"PK\3\4", 20, m.flags, m.method, 0, 0, crc, *small, len(m.name), 0)

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.exporters import BucketObjects, Dataset
+from pipeline.formats._keypoint_names import flips
 from pipeline.formats._values import category_name
 
 _STEP = 1024
@@ -245,11 +246,15 @@ def _categories(dataset: Dataset) -> bytes:
 
 
 def _keypoints_of(dataset: Dataset, name: str) -> dict[str, msgspec.Raw]:
-    """Names of the keypoints of a class, as the names YAML of its source has them."""
+    """What the names of a source say of the keypoints of a class: their names, and a flip that these do not say."""
     for classes, names in zip(dataset.maps, dataset.sources, strict=True):
-        for number, points in sorted(names.kpt_names.items()):
-            if number < len(classes.lut) and classes.lut[number] >= 0 and classes.names[classes.lut[number]] == name:
-                return {"keypoints": msgspec.Raw(msgspec.json.encode(points)), "skeleton": msgspec.Raw(b"[]")}
+        own = [i for i, new in enumerate(classes.lut) if new >= 0 and classes.names[new] == name]
+        points = next((names.kpt_names[i] for i in own if i in names.kpt_names), ())
+        found: dict[str, Any] = {"keypoints": points, "skeleton": []} if points else {}
+        if own and names.flip_idx and list(names.flip_idx) != flips(points):
+            found["flip_idx"] = names.flip_idx  # no key of COCO's: one of Ultralytics'
+        if found:
+            return {key: msgspec.Raw(msgspec.json.encode(value)) for key, value in found.items()}
     return {}
 
 

@@ -19,7 +19,7 @@ from pipeline.base.terms import Task
 from pipeline.base.text import whole_number
 from pipeline.formats import FileOutline, Malformed
 from pipeline.formats._image_names import ImageNames
-from pipeline.formats._keypoint_names import flips
+from pipeline.formats._keypoint_names import as_flips, flips
 from pipeline.formats._large_json import Chunk, LargeObject
 from pipeline.formats._stretches import Ahead, Read, Stretch, read_stretch
 from pipeline.formats._values import as_id, category_name, finite, plain, shown, supercategory_name
@@ -306,10 +306,12 @@ def _categories(found: FileOutline, categories: Any) -> None:
 def _keypoints(found: FileOutline, categories: Any, counted: Counter[tuple[Id, int]]) -> None:
     """How many keypoints objects have and what those are called: by the categories, else by the annotations."""
     points: dict[str, list[str]] = {}
+    said: dict[str, Any] = {}  # what our own exporter says of a flip where names do not say it
     for category in categories or ():
-        names_of = category.get("keypoints")
+        names_of, name = category.get("keypoints"), str(category_name(category))
         if isinstance(names_of, list) and names_of:
-            points.setdefault(str(category_name(category)), [str(p) for p in names_of])
+            points.setdefault(name, [str(p) for p in names_of])
+        said.setdefault(name, category.get("flip_idx"))
     by_name: Counter[tuple[str, int]] = Counter()
     for (category, count), objects in counted.items():
         key = as_id(category)
@@ -325,8 +327,7 @@ def _keypoints(found: FileOutline, categories: Any, counted: Counter[tuple[Id, i
     first = max(counts, key=lambda name: (objects_of[name], -names.index(name)))
     width = counts[first]
     found.names["kpt_shape"] = width, 3
-    if first in points:
-        found.names["flip_idx"] = flips(points[first])
+    found.names["flip_idx"] = as_flips(said.get(first), width) or flips(points.get(first, ()))
     if kpt_names := {str(names.index(name)): some for name, some in points.items() if len(some) == width}:
         found.names["kpt_names"] = kpt_names
     if others := {name: count for name, count in counts.items() if count != width}:

@@ -18,6 +18,7 @@ from pipeline.base.text import whole_number
 from pipeline.formats import FileContents, FileOutline, Malformed
 from pipeline.formats._flaws import flaw_of, no_object
 from pipeline.formats._image_names import ImageNames
+from pipeline.formats._keypoint_names import as_flips
 from pipeline.formats._lines import decoded_lines, line_blocks, spans_of
 from pipeline.formats._records import SPLIT_NAMES, ImageRecord, outline_of
 from pipeline.formats._values import category_name, finite, plain, shown
@@ -224,9 +225,9 @@ def _names(head: _Head, labels: dict[int, str], poses: list[Any], task: Task) ->
     if shape is None or (head.task != "pose" and task is not Task.POSE):
         return found
     found["kpt_shape"] = shape
-    flips, points = head.data.get("flip_idx"), head.data.get("kpt_names")
-    if isinstance(flips, list) and sorted(map(str, flips)) == sorted(map(str, range(shape[0]))):
-        found["flip_idx"] = [int(i) for i in flips]
+    points = head.data.get("kpt_names")
+    if (flip_idx := as_flips(head.data.get("flip_idx"), shape[0])) is not None:
+        found["flip_idx"] = flip_idx
     if isinstance(points, dict):
         kept = {
             str(found["names"].index(labels[number])): [str(p) for p in some]

@@ -45,8 +45,8 @@ def update_index(
     named = [names_of(info) for info in infos]
     for source, names, info in zip(job.sources, named, infos, strict=True):
         if source.names is None and names is not None and not names.names:
-            source_report(job, infos)  # what is bad in its label files is the better message
-            notes = [*info.document.get("grave", ()), *info.document.get("notes", ())]
+            report = source_report(job, infos)  # what is bad in its label files is the better message
+            notes = [*info.document.get("grave", ()), *info.document.get("notes", ()), *report.warnings]
             raise DataError(
                 f"{source.source.root or source.spec.splits[0].labels}: no label file there has an object of a class"
                 f"{f' ({notes[0]})' if notes else ''}; {correct_paths(job.config)}"

@@ -61,7 +61,7 @@ def plan_report(
     report.warnings += doubled_warning(planned.doubled) + leak_warning(job, planned)
     report.warnings += source_warnings(job, planned)
     report.warnings += _unlabelled(job, report.data.get("unlabelled", {}))
-    report.warn_gravely(_turned(planned))
+    report.warn_gravely(_without_label(job, planned.totals.images["no_label"]) + _turned(planned))
     if planned.problems:
         report.ok, report.incomplete = False, job.config.on_error == "skip" and nothing is None
         report.warnings.append(_problem_warning(job, planned, report.data["problems"]))
@@ -120,6 +120,13 @@ def _unlabelled(job: Job, counted: dict[str, int]) -> list[str]:
         f"{plural(count, 'image')} may hold unlabelled {name!r}{several}{more}, which a trainer takes for background; "
         f"label those, or leave such images out with {cure}"
     ]
+
+
+def _without_label(job: Job, count: int) -> list[str]:
+    """The warning for `count` images that nobody labelled, for who wrote no config that leaves them out."""
+    cure = job.config.written.setting("select.background", "unlabelled")
+    shown = count and job.config.written.options is not None
+    return [f"{plural(count, 'image')} without a label file left out; take them with {cure}"] if shown else []
 
 
 def _turned(planned: Planned) -> list[str]:

@@ -110,7 +110,7 @@ def why_empty(job: Job, infos: Sequence[IndexInfo], planned: Planned, split: str
         if not count:
             return f"has no {lacks}"
     unused = planned.totals.images | {"lost": planned.totals.rows["lost"]}
-    reasons = {key: n for key, n in unused.items() if key not in ("kept", "background", "other_classes")}
+    reasons = {key: n for key, n in unused.items() if key not in ("kept", "background", "no_label", "other_classes")}
     why = _reasons(lost) + _cure_of(lost) if lost else left_out_words(reasons)
     return f"has {plural(objects, 'object')} of these classes, and none can be used" + (f": {why}" if why else "")
 

@@ -71,9 +71,10 @@ def choose(
 ) -> Choice:
     """Which of a bucket's `images` the kept `rows` bring along, of those that an earlier choice took, if any.
 
-    `backgrounds`: ``none``, ``unlabelled`` (images without any object in the source) or ``all`` (also those whose
-    objects are all of other classes). Images of the keys in `never` are no backgrounds all the same, for the reason
-    that they are under. With `need_image` a label without an image is a problem, not a choice.
+    `backgrounds`: ``none``, ``empty`` (images whose label file has no object), ``unlabelled`` (also those without a
+    label file) or ``all`` (also those whose objects are all of other classes). Images of the keys in `never` are no
+    backgrounds all the same, for the reason that they are under. With `need_image` a label
+    without an image is a problem, not a choice.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -85,16 +86,19 @@ def choose(
     state = images["label_state"].combine_chunks()
     has_rows = choice.marked(pc.unique(rows["key"].combine_chunks()))
     has_image = images["image_path"].combine_chunks().is_valid().to_numpy(zero_copy_only=False)
-    unlabelled = pc.is_in(state, pa.array([LabelState.MISSING.value, LabelState.EMPTY.value]))
-    unlabelled = unlabelled.to_numpy(zero_copy_only=False)
-    corrupt = pc.equal(state, LabelState.CORRUPT.value).to_numpy(zero_copy_only=False)
-    background = ~has_rows & has_image & ~corrupt & (backgrounds != "none")
-    background &= unlabelled | (backgrounds == "all")
+    empty, missing, corrupt = (
+        pc.equal(state, one.value).to_numpy(zero_copy_only=False)
+        for one in (LabelState.EMPTY, LabelState.MISSING, LabelState.CORRUPT)
+    )
+    unlabelled = empty | missing
+    found = {"none": empty & ~empty, "empty": empty, "unlabelled": unlabelled, "all": ~corrupt}[backgrounds]
+    background = ~has_rows & has_image & found
     if backgrounds != "none":
         for reason, excluded in (never or {}).items():
             outcome.leave(background & choice.marked(excluded), Step.BACKGROUND, reason)
     others = ~has_rows & ~background
     outcome.leave(others & corrupt, Step.IMAGES, "corrupt")
+    outcome.leave(others & missing & (backgrounds == "empty"), Step.BACKGROUND, "no_label")
     outcome.leave(others & unlabelled, Step.BACKGROUND, "background")
     outcome.leave(others, Step.BACKGROUND, "other_classes")
     if need_image:

@@ -15,7 +15,7 @@ import re
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,6 +48,9 @@ _LENGTHS = struct.Struct("<2H")
 _MEMBER, _MARK = b"PK\x03\x04", b"PK\x01\x02"
 
 _END, _END64, _LOCATOR64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
+
+#: Kinds of extra fields: sizes of 64 bits, and Info-ZIP's name in UTF-8 beside one in the code page of its machine.
+_ZIP64, _UNICODE_PATH = b"\x01\x00", b"\x75\x70"
 
 _BIG = 0xFFFFFFFF
 
@@ -105,8 +108,8 @@ def find_directory(size: int, read: Callable[[int, int], bytes], name: str) -> D
     """
     start = max(0, size - TAIL_BYTES)
     tail = read(start, size - start)
-    at = tail.rfind(_END)
-    if at < 0 or len(tail) - at < 22:
+    at = _end_in(tail)
+    if at < 0:
         kind = _kind_of(read(0, min(size, 512)))
         raise StorageError(f"{name}: is {kind or 'no zip archive, or its end is missing; get it again'}")
     disk, _, here, entries, length, offset, _ = struct.unpack_from("<4H2LH", tail, at + 4)
@@ -133,6 +136,18 @@ def find_directory(size: int, read: Callable[[int, int], bytes], name: str) -> D
     if shift and read(0, 4) == _MEMBER:
         raise StorageError(f"{name}: its end is missing, and an archive that is in it was found instead; get it again")
     return Directory(offset + shift, length, entries, shift)
+
+
+def _end_in(tail: bytes) -> int:
+    """Where the end record is in the last bytes of an archive, negative without one.
+
+    A comment may hold the bytes of another: the record's own comment reaches the end of the file. Where none does, as
+    with bytes that came after the archive, the last record is taken.
+    """
+    last = at = tail.rfind(_END, 0, max(len(tail) - 18, 0))
+    while at >= 0 and at + 22 + int.from_bytes(tail[at + 20 : at + 22], "little") != len(tail):
+        at = tail.rfind(_END, 0, at)
+    return at if at >= 0 else last
 
 
 def _limit(length: int, entries: int, name: str) -> None:
@@ -237,22 +252,27 @@ def _ends(entries: npt.NDArray[np.void], starts: Ints) -> Ints:
     return np.asarray(starts + _ENTRY_BYTES + lengths, np.int64)
 
 
+def _extra_fields(data: bytes, at: int, stop: int) -> Iterator[tuple[bytes, bytes]]:
+    """Kind (two bytes) and value of each extra field from `at` on, as far as it is before `stop`."""
+    while at + 4 <= stop:
+        end = at + 4 + int.from_bytes(data[at + 2 : at + 4], "little")
+        yield data[at : at + 2], data[at + 4 : min(end, stop)]
+        at = end
+
+
 def _widen(data: bytes, start: int, entry: np.void, numbers: Ints, name: str) -> None:
     """Take those of size, packed size and offset that need 64 bits from the extra field."""
     at = start + _ENTRY_BYTES + int(entry["name"])
-    stop = at + int(entry["extra"])
-    while at + 4 <= stop:
-        kind, length = struct.unpack_from("<2H", data, at)
-        if kind == 1:
+    for kind, value in _extra_fields(data, at, at + int(entry["extra"])):
+        if kind == _ZIP64:
             wanted = [c for c in (SIZE, PACKED, OFFSET) if numbers[c] == _BIG]
-            if 8 * len(wanted) > min(length, stop - at - 4):
+            if 8 * len(wanted) > len(value):
                 break
-            values = struct.unpack_from(f"<{len(wanted)}Q", data, at + 4)
+            values = struct.unpack_from(f"<{len(wanted)}Q", value)
             if max(values) >= 1 << 62:
                 break
             numbers[wanted] = values
             return
-        at += 4 + length
     raise StorageError(f"{name}: the zip64 sizes of a member are damaged; get it again")
 
 
@@ -275,8 +295,7 @@ def _fit(data: bytes, starts: Ints, entries: npt.NDArray[np.void], numbers: Ints
     """Those members that are files and can be read, under their names; the others with a reason."""
     import numpy as np
 
-    begins = starts + _ENTRY_BYTES
-    raw = _with_slashes([data[a:b] for a, b in zip(begins.tolist(), (begins + entries["name"]).tolist(), strict=True)])
+    raw = _with_slashes(_names(data, starts, entries))
     unix = entries["made"] >> 8 == _UNIX
     link = unix & ((entries["external"] >> 16 & _FILE_TYPE) == _LINK)
     size, packed, method = numbers[:, SIZE], numbers[:, PACKED], numbers[:, METHOD]
@@ -299,6 +318,20 @@ def _fit(data: bytes, starts: Ints, entries: npt.NDArray[np.void], numbers: Ints
     if reasons or len(set(names)) != len(names) or joined.count(b"\0") != len(names) - 1 or _suspicious(joined):
         files, joined, unusable = _judge(files, names, entries["flags"], reasons)
     return Members(joined, np.ascontiguousarray(numbers[files]), unusable)
+
+
+def _names(data: bytes, starts: Ints, entries: npt.NDArray[np.void]) -> list[bytes]:
+    """The names of all members: in UTF-8 where an extra field has that of the very name (APPNOTE 4.6.9)."""
+    begins = starts + _ENTRY_BYTES
+    ends = begins + entries["name"]
+    raw = [data[a:b] for a, b in zip(begins.tolist(), ends.tolist(), strict=True)]
+    if _UNICODE_PATH not in data:
+        return raw
+    for i, (at, length) in enumerate(zip(ends.tolist(), entries["extra"].tolist(), strict=True)):
+        for kind, value in _extra_fields(data, at, at + length):
+            if kind == _UNICODE_PATH and value[:1] == b"\1" and value[1:5] == zlib.crc32(raw[i]).to_bytes(4, "little"):
+                raw[i] = value[5:] or raw[i]
+    return raw
 
 
 def _with_slashes(raw: list[bytes]) -> list[bytes]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from pipeline.base.os_errors import removed, run_ended, storage_error
 from pipeline.runtime.counters import READ, count
 from pipeline.runtime.pins import forget_pins, pinned_above
 from pipeline.storage.local.pin import check_pin
+from pipeline.storage.local.walk import unless_gone
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -161,7 +163,8 @@ class Root:
             with self.open(folder, "listed", make=False) as fd:
                 if not deep:
                     return set(os.listdir(fd))
-                for path, folders, files, inner in os.fwalk(".", dir_fd=fd):
+                refuse = functools.partial(unless_gone, folder=self.at(folder))
+                for path, folders, files, inner in os.fwalk(".", onerror=refuse, dir_fd=fd):
                     prefix = f"{path[2:]}/" if path != "." else ""
                     links = [name for name in folders if is_link(name, inner)]
                     found.update(prefix + name for name in (*files, *links))

@@ -227,15 +227,18 @@ def _why_unusable(entry: os.DirEntry[str]) -> str:
     return "not_a_file"
 
 
+def unless_gone(error: OSError, folder: str = "") -> None:
+    """Raise that a folder (in `folder`) cannot be listed, but for one that is not there: its files are not gone."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise storage_error(error, os.path.join(folder, str(error.filename)), "listed") from None
+
+
 def list_names(folder: str) -> set[str]:
     """Relative paths of all files below `folder`; empty where it does not exist."""
     found: set[str] = set()
-    try:
-        for path, _, names in os.walk(folder):
-            prefix = os.path.relpath(path, folder) + "/" if path != folder else ""
-            found.update(prefix + name for name in names)
-    except OSError as error:
-        raise storage_error(error, folder, "listed") from None
+    for path, _, names in os.walk(folder, onerror=unless_gone):
+        prefix = os.path.relpath(path, folder) + "/" if path != folder else ""
+        found.update(prefix + name for name in names)
     return found
 
 
@@ -251,19 +254,24 @@ def list_linked(folder: str) -> set[str]:
         below = [links.popleft()]
         while below:
             path, prefix = below.pop()
-            with contextlib.suppress(OSError):  # what cannot be listed has nothing, as for `os.walk`
+            try:
                 info = os.stat(path)
                 if (info.st_dev, info.st_ino) in visited:
                     continue
                 visited.add((info.st_dev, info.st_ino))
                 with os.scandir(path) as entries:
-                    for entry in sorted(entries, key=lambda entry: entry.name):
-                        if entry.is_dir(follow_symlinks=False):
-                            below.append((entry.path, f"{prefix}{entry.name}/"))
-                        elif entry.is_symlink() and _leads_to(entry.is_dir):
-                            links.append((entry.path, f"{prefix}{entry.name}/"))
-                        else:
-                            found.add(prefix + entry.name)
+                    some = sorted(entries, key=lambda entry: entry.name)
+            except OSError as error:
+                unless_gone(error)
+                continue
+            for entry in some:
+                if entry.is_dir(follow_symlinks=False):
+                    if not is_nobodys(f"{prefix}{entry.name}/"):
+                        below.append((entry.path, f"{prefix}{entry.name}/"))
+                elif entry.is_symlink() and _leads_to(entry.is_dir):
+                    links.append((entry.path, f"{prefix}{entry.name}/"))
+                else:
+                    found.add(prefix + entry.name)
     return found
 
 
@@ -315,5 +323,6 @@ def list_flat(folder: str) -> list[str]:
     try:
         with os.scandir(folder) as entries:
             return sorted(e.name for e in entries if not e.is_dir(follow_symlinks=False))
-    except OSError:
+    except OSError as error:
+        unless_gone(error)
         return []

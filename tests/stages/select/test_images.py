@@ -36,6 +36,7 @@ def rows(*names: str) -> pa.Table:
     ("backgrounds", "chosen"),
     [
         ("none", ["wanted"]),
+        ("empty", ["wanted", "empty"]),
         ("unlabelled", ["wanted", "empty", "missing"]),
         ("all", ["wanted", "other", "empty", "missing"]),
     ],
@@ -73,7 +74,7 @@ def test_an_empty_bucket() -> None:
 
 @given(
     st.lists(st.tuples(st.sampled_from(sorted(KINDS)), st.booleans(), st.booleans())),
-    st.sampled_from(["none", "unlabelled", "all"]),
+    st.sampled_from(["none", "empty", "unlabelled", "all"]),
     st.booleans(),
 )
 def test_every_image_is_chosen_or_counted_once(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -216,6 +218,37 @@ def test_names_in_utf8_with_and_without_the_flag_and_in_cp437(
     where = place(tmp_path, build([Member(raw, flags=flags)]))
     assert listed(where) == ([name], [])
     assert where.read(name) == LABEL
+
+
+def _unicode_path(of: bytes, name: str) -> bytes:
+    """Info-ZIP's extra field, APPNOTE 4.6.9, after one of times, as `zip` writes it."""
+    value = struct.pack("<BL", 1, zlib.crc32(of)) + name.encode()
+    return struct.pack("<2HBL", 0x5455, 5, 1, 0) + struct.pack("<2H", 0x7075, len(value)) + value
+
+
+@pytest.mark.parametrize(
+    ("raw", "of", "name"),
+    [
+        (b"t/\x8c\xf6.txt", b"t/\x8c\xf6.txt", "t/口.txt"),  # its cp437 and Shift-JIS are other names
+        (b"t/#U53e3.txt", b"t/#U53e3.txt", "t/口.txt"),
+        (b"t/new.txt", b"t/\x8c\xf6.txt", "t/new.txt"),  # renamed by a tool that does not know the field
+    ],
+)
+def test_the_name_in_the_extra_field_counts_where_it_is_that_of_the_very_name(
+    tmp_path: Path, raw: bytes, of: bytes, name: str
+) -> None:
+    where = place(tmp_path, build([Member(raw, extra=_unicode_path(of, "t/口.txt")), Member(b"t/b.txt")]))
+    assert sorted(listed(where)[0]) == sorted([name.removeprefix("t/"), "b.txt"])
+    assert where.read(name.removeprefix("t/")) == LABEL
+
+
+@pytest.mark.parametrize(
+    ("comment", "more"),
+    [(b"of PK\x05\x06 and what follows it: " + b"x" * 40, b""), (b"ends in PK\x05\x06", b""), (b"", b"\n\0\0")],
+)
+def test_a_comment_may_hold_the_bytes_of_an_end(tmp_path: Path, comment: bytes, more: bytes) -> None:
+    where = place(tmp_path, build([Member(b"t/a.txt")], comment=comment) + more)
+    assert where.read("a.txt") == LABEL
 
 
 @pytest.mark.parametrize(
