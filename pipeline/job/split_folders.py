@@ -17,10 +17,20 @@ FOLDERS = {
 }
 
 #: Folders of the images of all splits: most people's, CVAT's, FiftyOne's, labelme2coco's.
-IMAGE_FOLDERS = ("images/default", "images", "data", "JPEGImages", "imgs")
+IMAGE_FOLDERS = ("images/default", "images", "Images", "data", "JPEGImages", "imgs")
 
 #: Folders of label files beside one of images.
-LABEL_FOLDERS = ("labels", "Annotations", "annotations", "jsons", "json", "labelTxt", "labelTxt-v1.0", "annfiles")
+LABEL_FOLDERS = (
+    "labels",
+    "Labels",
+    "Annotations",
+    "annotations",
+    "jsons",
+    "json",
+    "labelTxt",
+    "labelTxt-v1.0",
+    "annfiles",
+)
 
 SplitPaths = str | dict[str, Any]
 
