@@ -77,7 +77,7 @@ def test_a_format_and_a_layout_of_strangers(config: Path, run: Run) -> None:
     words = ["--to", "tinylist", "--workdir", config.parent / "work", "--set", "on_error=skip"]
     run("convert", config.parent / "src", config.parent / "all", *words, code=3)  # an image is missing
     found = {path for path in contents(config.parent / "all") if path.startswith("labels/")}
-    assert found == {"labels/train/a.list", "labels/val/c.list"}
+    assert found == {"labels/train/a.list", "labels/train/sub/b.list", "labels/val/c.list"}  # without an object, too
     assert told["source"]["train"]["objects"] == {"cat": 2, "dog": 1}
     assert run("build", config, "--json").json["changes"] == 0
 
