@@ -12,6 +12,7 @@ where they are decoded whole, at 2.4 ms instead of 1.4 (November 2026).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -97,7 +98,8 @@ def image_hashes(index_dir: str, bucket: int, origins: Origins, images: pa.Table
         here = [unread[i] for i in some]
         cached = location.at_hand([names[i] for i in here])
         here = [i for i, there in zip(here, cached, strict=True) if there]
-        for n, hashed in location.fetch_each([names[i] for i in here], _hashed):
+        paths = [names[i] for i in here]
+        for n, hashed in location.fetch_each(paths, functools.partial(_hashed, location, paths)):
             found[here[n]] = hashed
     rows: list[dict[str, object]] = [
         {"key": keys[i], "mark": states[i], "hash": found[i][0], "digest": found[i][1]}
@@ -129,8 +131,10 @@ def _table(columns: Sequence[Sequence[object]]) -> pa.Table:
     return pa.table(dict(zip(("key", "hash", "digest"), arrays, strict=True)))
 
 
-def _hashed(fetched: storage.Fetched) -> tuple[int, tuple[int | None, bytes | None]]:
-    """Hash and digest of one file, with its index."""
-    if fetched.reason is not None:
+def _hashed(
+    location: storage.Location, names: Sequence[str], fetched: storage.Fetched
+) -> tuple[int, tuple[int | None, bytes | None]]:
+    """Hash and digest of one of the files `names`, with its index."""
+    if fetched.unless_away(location.join(names[fetched.index])).reason is not None:
         return fetched.index, (None, None)
     return fetched.index, (difference_hash(fetched.data), digest_of(fetched.data))

@@ -137,7 +137,9 @@ def _check(location: storage.Location, names: Sequence[str], level: str) -> Iter
                 whole.append(peeked.index)
     check_of = integrity.by_decoding if level == "full" else _by_all
     for fetched in location.fetch_many([names[i] for i in whole]):
-        yield whole[fetched.index], check_of(fetched.data) if fetched.reason is None else _unread(fetched.reason)
+        i = whole[fetched.index]
+        reason = fetched.unless_away(location.join(names[i])).reason
+        yield i, check_of(fetched.data) if reason is None else _unread(reason)
 
 
 def _by_all(data: bytes) -> ImageCheck:

@@ -18,5 +18,5 @@ def pieces_of(location: Location, path: str, begin: int = 0, stop: int | None = 
 
 
 def read_image(location: Location, path: str) -> bytes:
-    """The bytes of one file of `Location.fetch_many`; none where it cannot be had."""
-    return next(iter(location.fetch_many([path]))).data
+    """The bytes of one file of `Location.fetch_many`; none where it cannot be had. Raises where its store is away."""
+    return next(iter(location.fetch_many([path]))).unless_away(location.join(path)).data

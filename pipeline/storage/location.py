@@ -80,11 +80,21 @@ class FetchCost:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """One file of a batch that was asked for: its `index` in the batch, and its bytes or the `reason` for none."""
+    """One file of a batch that was asked for: its `index` in the batch, and its bytes or the `reason` for none.
+
+    `away`: that may pass by itself, and is no fact about the file.
+    """
 
     index: int
     data: bytes = b""
     reason: str | None = None
+    away: bool = False
+
+    def unless_away(self, url: str) -> Fetched:
+        """This file; raises `UnavailableError` where it did not come for a reason that may pass by itself."""
+        if self.away:
+            raise UnavailableError(f"{url}: cannot be read: {self.reason}")
+        return self
 
 
 def is_too_large(size: int) -> bool:
@@ -299,7 +309,7 @@ class Location:
     def peek_many(self, paths: Sequence[str], head: int, tail: int) -> Iterator[FileEnds]:
         """The first `head` and the last `tail` bytes of files, one by one as they come."""
         for fetched in self.fetch_many(paths):
-            data = fetched.data
+            data = fetched.unless_away(self.join(paths[fetched.index])).data
             yield FileEnds(fetched.index, len(data), data, data[-tail:], fetched.reason)
 
     def read_parts(self, path: str, parts: Sequence[tuple[int, int]], width: int) -> Iterator[tuple[int, bytes]]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.base.digest import digest_of, seal, unseal
-from pipeline.base.errors import StorageError
+from pipeline.base.errors import StorageError, UnavailableError
 from pipeline.tables import schema
 from pipeline.tables.parquet import Misfit, of_parquet
 from pipeline.target.claims import unfit
@@ -65,7 +65,10 @@ class TargetRecords:
 
     def read_ahead(self, names: Sequence[str]) -> None:
         """Ask for some records at once; `read` then takes what came, and asks again for what did not."""
-        contents, _, failed = self.folder.read_many(names, _LARGEST)
+        try:
+            contents, _, failed = self.folder.read_many(names, _LARGEST)
+        except UnavailableError:
+            return
         for i, name in enumerate(names):
             if failed.get(i) in (None, "vanished"):
                 self._ahead[name] = contents[i] if i not in failed else None

@@ -24,6 +24,7 @@ from tests.formats.test_labelme import jpeg
 from tests.job.test_conversion import ZIPS
 from tests.support import stores
 from tests.support.helpers import contents, run_process, settle, without_digest, write_file
+from tests.support.images import encoded, photograph
 from tests.support.proxy import Proxy, lead_to
 
 pytestmark = pytest.mark.timeout(300)
@@ -271,6 +272,46 @@ def test_what_a_store_did_not_take_is_written_later(
     proxy.fault = lambda _method, _path, _time: None
     run("build", config)
     assert run("verify", "s3://bucket/subset", "--deep", "--json").json["differences"] == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "key"),
+    [
+        ("labels/train/00007.txt", "s3://bucket/subset", "select.duplicates=drop"),
+        ("images/train/00004.jpg", "s3://bucket/subset", "select.check_images=header"),
+        ("images/train/00004.jpg", "s3://bucket/subset", "select.check_images=full"),
+        ("images/train/00004.jpg", "s3://bucket/subset", "target.format=coco"),
+        ("images/train/00004.jpg", "subset", "target.images=copy"),
+    ],
+)
+def test_what_a_store_did_not_give_is_no_bad_file(
+    proxy: Proxy, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, name: str, target: str, key: str
+) -> None:
+    """Nor is it skipped where bad ones are: the run ends with 75, and what lacked is there with the next."""
+    lead_to(proxy.port, tmp_path, monkeypatch, retry_config={"max_retries": 1})
+    source, root = tmp_path / "s3/data/bucket/coco", target if "://" in target else str(tmp_path / target)
+    fill(source, 12)
+    for path in source.rglob("*.jpg"):
+        path.write_bytes(encoded(photograph(int(path.stem), (32, 24))))
+    words = [config_of(tmp_path, "c", root), "--set", key, "--set", "on_error=skip"]
+    proxy.fault = lambda method, path, _time: "cut" if method == "GET" and path.endswith(f"coco/{name}") else None
+    told = run("build", *words, code=75)
+    assert name in told.err + told.out
+    proxy.fault = lambda _method, _path, _time: None
+    assert run("build", *words, "--json").json["images"]["kept"] == 4
+    assert run("verify", root, "--deep", "--json").json["differences"] == {}
+
+
+def test_what_a_store_does_not_give_is_not_damaged(
+    proxy: Proxy, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lead_to(proxy.port, tmp_path, monkeypatch, retry_config={"max_retries": 1})
+    fill(tmp_path / "s3/data/bucket/coco", 12)
+    run("build", config_of(tmp_path, "c", "s3://bucket/subset"))
+    proxy.fault = lambda method, path, _time: (
+        "cut" if method == "GET" and path.endswith("labels/train/00004.txt") else None
+    )
+    assert "labels/train/00004.txt: cannot be read" in run("verify", "s3://bucket/subset", "--deep", code=75).err
 
 
 @pytest.mark.slow

@@ -170,7 +170,7 @@ class _Members:
         for location, some in self._origins.locations(image_keys, names):
             for fetched in location.fetch_many([names[n] for n in some]):
                 i = images[some[fetched.index]]
-                if fetched.reason is not None:
+                if fetched.unless_away(sources[i]).reason is not None:
                     raise DataError(f"{sources[i]}: {fetched.reason}; get it again, or run again")
                 if sizes[i] is not None and len(fetched.data) != sizes[i]:
                     raise DataError(f"{sources[i]}: changed since the plan was made; run again")

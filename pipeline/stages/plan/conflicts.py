@@ -64,9 +64,10 @@ def _as_wanted(context: PlanContext, target: storage.Location, plan: pa.Table, p
     names = context.origins.names(keys, images["source"].to_pylist())
     for location, here in context.origins.locations(keys, names):
         for fetched in location.fetch_many([names[i] for i in here]):
-            path = own[here[fetched.index]]
-            if fetched.reason is None and there[path] == digest_of(fetched.data):
-                same.add(path)
+            at = here[fetched.index]
+            came = fetched.unless_away(location.join(names[at]))
+            if came.reason is None and there[own[at]] == digest_of(came.data):
+                same.add(own[at])
     return same
 
 

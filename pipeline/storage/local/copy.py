@@ -62,7 +62,7 @@ def copy_from(root: Root, copies: Copies, *, scratch: Root | None = None, direct
 
     folders, paths, names = _Folders(root, scratch), copies.paths, copies.names
 
-    def keep(one: Fetched) -> tuple[int, str | None, bytes]:
+    def keep(one: Fetched) -> tuple[Fetched, str | None, bytes]:
         reason, size = one.reason, copies.sizes[one.index]
         if reason is None and size is not None and len(one.data) != size:
             reason = CHANGED
@@ -73,17 +73,21 @@ def copy_from(root: Root, copies: Copies, *, scratch: Root | None = None, direct
                 reason = put_whole(name, name if direct else temporary_name(), one.data, *taken[:3])
             finally:
                 folders.give(taken)
-        return one.index, reason, b"" if reason else xxhash.xxh3_128_digest(one.data)
+        digest = b"" if reason else xxhash.xxh3_128_digest(one.data)
+        return replace(one, data=b""), reason, digest
 
     results = Results()
     with folders:
-        for i, reason, digest in copies.origin.fetch_each(names, keep):
+        for one, reason, digest in copies.origin.fetch_each(names, keep):
             check_stop()
+            path = paths[one.index]
             if reason is None:
                 results.done += 1
-                results.digests[paths[i]] = digest
-            else:
-                results.failed[paths[i]] = f"{copies.origin.join(names[i])}: {reason}"
+                results.digests[path] = digest
+                continue
+            results.failed[path] = f"{copies.origin.join(names[one.index])}: {reason}"
+            if one.away:
+                results.passing.add(path)
     return results
 
 

@@ -37,13 +37,19 @@ class Batch:
         return in_flight(work, range(len(self.keys)), name=lambda i: self.urls[i], doing=doing, width=width)
 
     def read(self, limit: int) -> Contents:
-        """All contents; of files with more than `limit` bytes none."""
+        """All contents; of files with more than `limit` bytes none.
+
+        Raises `UnavailableError` where the store is away: that says nothing about a file.
+        """
         contents = [b""] * len(self.keys)
         stats = array("q", bytes(32 * len(self.keys)))
         failed: dict[int, str] = {}
         for i, found in self.each(lambda i: _got(self.client, self.keys[i], limit), "read"):
-            if isinstance(found, Refused) or found is None:
-                failed[i] = "vanished" if found is None else "unreadable"
+            if isinstance(found, Refused):
+                found.unless_away(self.urls[i])
+                failed[i] = "unreadable"
+            elif found is None:
+                failed[i] = "vanished"
             elif found[1].size > limit:
                 failed[i] = "too_large"
             else:
@@ -76,10 +82,10 @@ class Batch:
             return work(Fetched(i, found[0], too_large() if is_too_large(found[1].size) else None))
 
         for i, done in self.each(get, "read"):
-            yield work(Fetched(i, reason=done.reason)) if isinstance(done, Refused) else done
+            yield work(Fetched(i, reason=done.reason, away=done.away)) if isinstance(done, Refused) else done
 
     def digests(self) -> list[bytes | None]:
-        """XXH3-128 of each content, read in pieces; None where it cannot be read."""
+        """XXH3-128 of each content, read in pieces; None where it cannot be read. Raises as `read` does."""
         import xxhash
 
         def read(i: int) -> bytes | None:
@@ -93,7 +99,10 @@ class Batch:
 
         found: list[bytes | None] = [None] * len(self.keys)
         for i, digest in self.each(read, "read"):
-            found[i] = None if isinstance(digest, Refused) else digest
+            if isinstance(digest, Refused):
+                digest.unless_away(self.urls[i])
+            else:
+                found[i] = digest
         return found
 
     def heads(self, doing: str) -> list[Entry | None]:

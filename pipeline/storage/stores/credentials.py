@@ -202,7 +202,9 @@ def client_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, A
         "user_agent": f"coco-diy/{__version__}",
     }
     client |= options.get("client_options") or {}
-    backoff = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=10), "base": 2}
+    # Each wait is drawn between the first and `base` times the last. With 2 they hardly grow: nine tries take 2 s, and
+    # three times nine 8 (medians). With 3 that is 7 and 32 s, so that a store which starts anew is waited for.
+    backoff = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=10), "base": 3}
     retry: dict[str, Any] = {"max_retries": 9, "retry_timeout": timedelta(seconds=120), "backoff": backoff}
     return client, retry | (options.get("retry_config") or {})
 

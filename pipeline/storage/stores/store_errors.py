@@ -40,6 +40,11 @@ class Refused(Exception):  # noqa: N818 - an answer, not an error
         kind = UnavailableError if self.away else StorageError
         return kind(f"{url}: cannot be {doing}: {self.reason}")
 
+    def unless_away(self, url: str) -> None:
+        """Raise that `url` cannot be read where that may pass by itself: it is no fact about the file."""
+        if self.away:
+            raise self.error(url, "read")
+
     def note(self, results: Results, path: str, of: str = "") -> None:
         """Have `results` say that `path` was not done; `of` is what the reason begins with."""
         results.failed[path] = of + self.reason

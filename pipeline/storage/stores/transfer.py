@@ -181,7 +181,7 @@ class _StreamedSource:
         """Write one file that has come; its XXH3-128. Raises `Refused`."""
         job = self._job
         if item.reason is not None:
-            raise Refused(item.reason)
+            raise Refused(item.reason, away=item.away)
         size = job.files.sizes[item.index]
         if size is not None and len(item.data) != size:
             raise Refused(_CHANGED)

@@ -109,7 +109,8 @@ def test_what_passes_is_tried_again(proxy: Proxy, url: str, kind: str, fault: st
     assert place.names() == set(paths)
 
 
-def test_a_server_that_is_killed_and_comes_back(proxy: Proxy, url: str, server: stores.Server) -> None:
+def test_a_server_that_is_killed_and_comes_back(proxy: Proxy, url: str, options: Any, server: stores.Server) -> None:
+    options(retry_config={"max_retries": 30})  # on a busy machine azurite takes many seconds to start
     place = storage.locate_writable(url)
     paths, data = names(150)
     proxy.fault = stores.killing(server, 70)
