@@ -71,7 +71,7 @@ demo: $(READY) ## Make three subsets of the sample (boxes, polygons, keypoints) 
 	subset demo-pose
 
 test test-slow test-servers: export TMPDIR ?= $(ROOMY)
-test: $(READY) ## Run the tests that need no server and no patience: two minutes on two cores
+test: $(READY) ## Run the tests that need no server and no patience: two to five minutes on two cores
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "$(FAST)" $(ARGS)
 
 ##@ Working on it
