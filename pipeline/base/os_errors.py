@@ -5,9 +5,26 @@ from __future__ import annotations
 import errno
 import os
 
-from pipeline.base.errors import StorageError
+from pipeline.base.errors import StorageError, UnavailableError
 
-_HIT_ALL = {
+#: What a mount says (NFS, CIFS, FUSE) whose server does not answer, or whose process has died.
+_AWAY = {
+    errno.ENOTCONN,
+    errno.ETIMEDOUT,
+    errno.ECONNREFUSED,
+    errno.ECONNRESET,
+    errno.ECONNABORTED,
+    errno.ESHUTDOWN,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+}
+
+#: What says nothing about the file that was to be read.
+_OF_NO_FILE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO} | _AWAY
+
+_HIT_ALL = _AWAY | {
     errno.ENOSPC,
     errno.EDQUOT,
     errno.EROFS,
@@ -40,6 +57,9 @@ _CURES = {
 
 def storage_error(error: OSError, path: str, doing: str) -> StorageError:
     """`error` as a sentence that names the path, what was being done and the cure."""
+    if error.errno in _AWAY:
+        why = f"the server or process behind its mount does not answer ({os.strerror(error.errno)})"
+        return UnavailableError(f"{path}: cannot be {doing}: {why}; run again: it goes on where it was")
     cure = _CURES.get(error.errno or 0, os.strerror(error.errno) if error.errno else str(error))
     return StorageError(f"{path}: cannot be {doing}: {cure}")
 
@@ -64,6 +84,11 @@ def any_os_error(error: OSError) -> StorageError:
     cause = _CURES.get(error.errno or 0, error.strerror or str(error) or type(error).__name__)
     named = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "a file or folder"
     return StorageError(f"{named}: cannot be used: {cause}; mend that and run again: it goes on where it was")
+
+
+def says_nothing_of_a_file(error: OSError) -> bool:
+    """Whether a file that could not be read for `error` may be as good as any: the machine or its mount is ill."""
+    return error.errno in _OF_NO_FILE
 
 
 def hits_all(error: OSError) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from pipeline.base.digest import digest_of
 from pipeline.base.errors import StorageError
-from pipeline.base.os_errors import storage_error
+from pipeline.base.os_errors import says_nothing_of_a_file, storage_error
 from pipeline.base.stale import with_new_handle
 from pipeline.runtime.counters import READ, count, count_file
 from pipeline.runtime.interrupt import STOP, check_stop
@@ -128,7 +128,7 @@ class _Skipped(Exception):  # noqa: N818 - a reason, not an error
 def _why(error: OSError | _Skipped, path: str) -> str:
     if isinstance(error, _Skipped):
         return str(error.args[0])
-    if error.errno in (errno.EMFILE, errno.ENFILE, errno.EIO):
+    if says_nothing_of_a_file(error):
         raise storage_error(error, path, "read") from None
     return {errno.ENOENT: "vanished", errno.ESTALE: "stale"}.get(error.errno or 0, "unreadable")
 
@@ -219,7 +219,7 @@ def fetch_many(root: str, paths: Sequence[str]) -> Iterator[Fetched]:
 
 def _reason(error: OSError, path: str) -> str:
     """Why one file cannot be read; what would meet every file is raised."""
-    if error.errno in (errno.EMFILE, errno.ENFILE, errno.EIO):
+    if says_nothing_of_a_file(error):
         raise storage_error(error, path, "read") from None
     return NOT_READ if error.errno == errno.ENODEV else os.strerror(error.errno or 0)
 

@@ -118,7 +118,7 @@ def test_a_read_that_fails_once_is_no_fact_about_a_file(
         told = own_subset.command("build", *words, code=None)
     assert failed
     assert "Traceback" not in told.err
-    assert told.code != 0, told.out
+    assert told.code == 75 if number == errno.ETIMEDOUT else told.code != 0, told.out
     own_subset.command("build", *words)
     assert (own_subset.target / "images/train/a.jpg").exists()
     assert (own_subset.target / "labels/train/a.txt").read_text() == "0 0.25 0.25 0.1 0.1\n0 0.5 0.5 0.1 0.1\n"
