@@ -53,9 +53,8 @@ def _open_streams() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - it stays open
-    if (
-        isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict"
-    ):  # a name may be Czech and the stream Latin-1
+    # A name may be Czech, and the stream Latin-1.
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")
 
 

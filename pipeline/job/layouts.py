@@ -182,6 +182,8 @@ def _side_by_side(root: str, format_: formats.LabelFileFormat, task: Task) -> di
     """The splits in one folder of all label files, beside one of all images: ``labels/train`` and ``images/train``."""
     found: dict[str, SplitPaths] = {}
     for labels in LABEL_FOLDERS:
+        if not is_folder(root, labels):  # one request at a store, where each name of a split is one
+            continue
         for split, folder in split_folders(root, labels):
             if labels != "labels" and not _has(root, f"{labels}/{folder}", format_.SUFFIX):
                 continue
@@ -189,11 +191,8 @@ def _side_by_side(root: str, format_: formats.LabelFileFormat, task: Task) -> di
             paths = {"labels": f"{labels}/{folder}", "images": next(there, f"images/{folder}")}
             add_split(found, split, folder if format_.layout(folder, task) == paths else {**paths}, root)
         if found and _is_loose(root, labels, "images", format_.SUFFIX):
-            loose = {
-                "labels": storage.locate_below(root, labels).url,
-                "images": storage.locate_below(root, "images").url,
-            }
-            add_split(found, "train", {**loose}, root)
+            loose = {"labels": labels, "images": "images"}
+            add_split(found, "train", {kind: storage.locate_below(root, at).url for kind, at in loose.items()}, root)
         if found:
             break
     return found

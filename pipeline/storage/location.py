@@ -283,9 +283,9 @@ class Location:
         """Contents of files in order; four numbers of each as `listing` gives them; and by index why one was not read.
 
         With `room` only the first of them are read, one or more: as many as about so many bytes hold.
-
         A file that cannot be read gives empty bytes, zeros and a reason: ``vanished``, ``changed`` (while it was
         read), ``too_large`` (more than `limit` bytes), ``unreadable``, ``stale``, ``damaged``, ``not_a_file``.
+        Raises `UnavailableError` where a store or a mount does not answer, which says nothing about a file.
         """
         raise self._cannot("be read")
 
@@ -318,7 +318,7 @@ class Location:
         return ((i, data[begin:stop]) for i, (begin, stop) in enumerate(parts))
 
     def content_digests(self, paths: Sequence[str]) -> Sequence[bytes | None]:
-        """XXH3-128 (16 bytes) of each file's content, read in pieces; None where it cannot be read."""
+        """XXH3-128 (16 bytes) of each file, read in pieces; None where it cannot be read. Raises as `read_many`."""
         raise self._cannot("be read")
 
     # Remote locations

@@ -248,6 +248,8 @@ def _categories(dataset: Dataset) -> bytes:
 def _keypoints_of(dataset: Dataset, name: str) -> dict[str, msgspec.Raw]:
     """What the names of a source say of the keypoints of a class: their names, and a flip that these do not say."""
     for classes, names in zip(dataset.maps, dataset.sources, strict=True):
+        if not (names.kpt_names or names.flip_idx):
+            continue
         own = [i for i, new in enumerate(classes.lut) if new >= 0 and classes.names[new] == name]
         points = next((names.kpt_names[i] for i in own if i in names.kpt_names), ())
         found: dict[str, Any] = {"keypoints": points, "skeleton": []} if points else {}

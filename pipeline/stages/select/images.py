@@ -73,8 +73,8 @@ def choose(
 
     `backgrounds`: ``none``, ``empty`` (images whose label file has no object), ``unlabelled`` (also those without a
     label file) or ``all`` (also those whose objects are all of other classes). Images of the keys in `never` are no
-    backgrounds all the same, for the reason that they are under. With `need_image` a label
-    without an image is a problem, not a choice.
+    backgrounds all the same, for the reason that they are under. With `need_image` a label without an image is a
+    problem, not a choice.
     """
     import pyarrow as pa
     import pyarrow.compute as pc

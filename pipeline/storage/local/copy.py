@@ -62,7 +62,7 @@ def copy_from(root: Root, copies: Copies, *, scratch: Root | None = None, direct
 
     folders, paths, names = _Folders(root, scratch), copies.paths, copies.names
 
-    def keep(one: Fetched) -> tuple[Fetched, str | None, bytes]:
+    def keep(one: Fetched) -> tuple[Fetched, bytes]:
         reason, size = one.reason, copies.sizes[one.index]
         if reason is None and size is not None and len(one.data) != size:
             reason = CHANGED
@@ -74,18 +74,18 @@ def copy_from(root: Root, copies: Copies, *, scratch: Root | None = None, direct
             finally:
                 folders.give(taken)
         digest = b"" if reason else xxhash.xxh3_128_digest(one.data)
-        return replace(one, data=b""), reason, digest
+        return Fetched(one.index, reason=reason, away=one.away), digest
 
     results = Results()
     with folders:
-        for one, reason, digest in copies.origin.fetch_each(names, keep):
+        for one, digest in copies.origin.fetch_each(names, keep):
             check_stop()
             path = paths[one.index]
-            if reason is None:
+            if one.reason is None:
                 results.done += 1
                 results.digests[path] = digest
                 continue
-            results.failed[path] = f"{copies.origin.join(names[one.index])}: {reason}"
+            results.failed[path] = f"{copies.origin.join(names[one.index])}: {one.reason}"
             if one.away:
                 results.passing.add(path)
     return results
